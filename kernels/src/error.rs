@@ -1,0 +1,49 @@
+//! What a kernel refuses, and why.
+
+/// A problem, buffer or instruction set that a kernel refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The problem itself is malformed or its sizes overflow.
+    Problem {
+        /// The problem string, as far as it could be written.
+        problem: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A slice has another length than the problem needs.
+    Length {
+        /// Which slice.
+        what: &'static str,
+        /// Elements needed.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// No instruction set has this name.
+    UnknownIsa {
+        /// The name.
+        name: String,
+    },
+    /// This processor, or this build, lacks the instruction set.
+    IsaUnavailable {
+        /// What was asked for.
+        isa: crate::Isa,
+    },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |isas: &[crate::Isa]| isas.iter().map(|i| i.name()).collect::<Vec<_>>().join(", ");
+        match self {
+            Error::Problem { problem, reason } => write!(f, "problem {problem}: {reason}"),
+            Error::Length { what, expected, found } => write!(f, "{what}: expected {expected} elements, found {found}"),
+            Error::UnknownIsa { name } => write!(f, "unknown instruction set `{name}`; known: {}", list(&crate::Isa::ALL)),
+            Error::IsaUnavailable { isa } => {
+                write!(f, "instruction set {isa} is not available here; available: {}", list(crate::Isa::available()))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

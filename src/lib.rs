@@ -1,0 +1,9 @@
+//! Stridewise runs convolutional networks on a CPU, inside your program.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod graph;
+pub mod tensor;
+
+pub use error::{Error, Result};
+pub use tensor::{Shape, Tensor, TensorView};
