@@ -20,6 +20,11 @@ pub enum Error {
         /// Elements given.
         found: usize,
     },
+    /// The system has no memory for a buffer.
+    OutOfMemory {
+        /// Its size.
+        bytes: usize,
+    },
     /// No instruction set has this name.
     UnknownIsa {
         /// The name.
@@ -38,6 +43,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Problem { problem, reason } => write!(f, "problem {problem}: {reason}"),
             Error::Length { what, expected, found } => write!(f, "{what}: expected {expected} elements, found {found}"),
+            Error::OutOfMemory { bytes } => write!(f, "no memory for a buffer of {bytes} bytes"),
             Error::UnknownIsa { name } => write!(f, "unknown instruction set `{name}`; known: {}", list(&crate::Isa::ALL)),
             Error::IsaUnavailable { isa } => {
                 write!(f, "instruction set {isa} is not available here; available: {}", list(crate::Isa::available()))

@@ -1,7 +1,38 @@
 //! Convolution, pooling and GEMM kernels for AVX2, AVX-512, NEON and portable Rust, chosen at run time.
+//!
+//! Kernels know shapes, pointers and epilogues; they have never heard of a graph. Each works on buffers whose layout a
+//! [`Geometry`] describes, on the threads of an [`Executor`], and gives the same bits on every instruction set with fused
+//! multiply-add and for any number of threads.
 
+// Const-generic tiles are written as index loops: the compiler unrolls them into registers, which iterators would hide.
+#![allow(clippy::needless_range_loop)]
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod aligned;
+pub mod conv;
+pub mod denormals;
+pub mod elementwise;
 mod error;
+mod geometry;
 mod isa;
+pub mod layout;
+mod parallel;
+pub mod peak;
+pub mod pool;
+mod portable;
+pub mod reference;
+mod row;
+mod simd;
+pub mod softmax;
+mod table;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
+pub use aligned::AlignedBuffer;
+pub use conv::ConvProblem;
 pub use error::Error;
+pub use geometry::{BLOCK, Geometry, Halo, Layout};
 pub use isa::Isa;
+pub use parallel::{Executor, Inline};
+pub use table::{Kernel, KernelTable};

@@ -1,0 +1,3 @@
+//! AArch64: NEON.
+
+pub(crate) mod neon;

@@ -1,0 +1,100 @@
+//! Direct convolution: the register tile reads the input buffer itself, whose halo is the padding.
+
+use super::packed::OcTile;
+use super::tile::PIXELS;
+use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
+use crate::{Geometry, Layout};
+use std::ops::Range;
+
+/// True when every tap of every output pixel lies inside the buffer.
+pub(super) fn halo_suffices(problem: &ConvProblem, input: &Geometry) -> bool {
+    let [oh, ow] = problem.output();
+    let [top, left, _, _] = problem.pads;
+    // Rows and columns behind the first one of the padded input that the last window touches.
+    let last = |output: usize, axis: usize| (output - 1) * problem.stride[axis] + (problem.kernel[axis] - 1) * problem.dilation[axis];
+    input.halo.top >= top
+        && input.halo.left >= left
+        && last(oh, 0) < input.h + top + input.halo.bottom
+        && last(ow, 1) < input.w + left + input.halo.right
+}
+
+/// Offset of each segment from the first tap of a pixel's window.
+pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: &PackedWeights) -> Vec<usize> {
+    let lanes = input.layout.lanes();
+    let offset = |s: &super::packed::Segment| {
+        s.channel / lanes * input.plane_stride()
+            + s.channel % lanes
+            + s.kh * problem.dilation[0] * input.row_stride()
+            + s.kw * problem.dilation[1] * lanes
+    };
+    weights.segments().iter().map(offset).collect()
+}
+
+/// Computes the tiles of OC in `tiles` for the output pixels in `pixels`, numbered through all images.
+pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
+    let mut sums = Sums::new();
+    let mut args = conv.tile_args(buffers, &mut sums);
+    let mut start = pixels.start;
+    while start < pixels.end {
+        let end = pixels.end.min(start + conv.pixel_block);
+        for tile in &conv.weights.tiles()[tiles.clone()] {
+            conv.enter_tile(&mut args, buffers, tile);
+            let mut pixel = start;
+            while pixel < end {
+                let count = PIXELS.min(end - pixel);
+                conv.place_pixels(&mut args, pixel, count, Some(&conv.input));
+                // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries
+                // are the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
+                unsafe { conv.table.conv_tile[tile.blocks - 1][count - 1](&args) };
+                pixel += count;
+            }
+        }
+        start = end;
+    }
+}
+
+impl Conv {
+    /// Points the arguments at a tile of OC.
+    pub(super) fn enter_tile(&self, args: &mut super::TileArgs, buffers: &Buffers<'_>, tile: &OcTile) {
+        args.segments = self.offsets[tile.segments.clone()].as_ptr();
+        args.segment_count = tile.segments.len();
+        args.chunk = tile.chunk;
+        args.weights = self.weights.tile_weights(tile).as_ptr();
+        args.bias = self.weights.tile_bias(tile).as_ptr();
+        // The blocks of a tile lie `output_block` apart from here on.
+        args.output = buffers.output.wrapping_add(tile.first * self.output.plane_stride());
+        if !buffers.residual.is_null() {
+            args.residual = buffers.residual.wrapping_add(tile.first * buffers.residual_geometry.plane_stride());
+        }
+        args.residual_block = buffers.residual_geometry.plane_stride();
+    }
+
+    /// Writes the offsets of `count` output pixels from `first` on: in the output, the residual and, if given, the input.
+    pub(super) fn place_pixels(&self, args: &mut super::TileArgs, first: usize, count: usize, input: Option<&Geometry>) {
+        let [oh, ow] = self.output_size;
+        let [sh, sw] = self.problem.stride;
+        let residual = self.residual.unwrap_or(self.output);
+        let mut placed = 0;
+        while placed < count {
+            // All that lie in one row are a step apart.
+            let pixel = first + placed;
+            let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
+            let run = (count - placed).min(ow - x);
+            let output = self.output.offset(n, 0, y, x);
+            let other = residual.offset(n, 0, y, x);
+            for i in 0..run {
+                args.output_pixels[placed + i] = output + i * BLOCK;
+                args.residual_pixels[placed + i] = other + i * BLOCK;
+            }
+            if let Some(input) = input {
+                let lanes = if input.layout == Layout::Nchw { 1 } else { BLOCK };
+                // Less the padding: `halo_suffices` saw to it that this does not go below zero.
+                let origin = input.offset(n, 0, y * sh, x * sw) - self.problem.pads[0] * input.row_stride() - self.problem.pads[1] * lanes;
+                for i in 0..run {
+                    args.pixels[placed + i] = origin + i * sw * lanes;
+                }
+            }
+            placed += run;
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Convolution: one register tile, fed by geometry. See [`Conv`].
+
+mod depthwise;
+mod direct;
+mod im2col;
+mod packed;
+mod problem;
+pub(crate) mod tile;
+
+pub use packed::PackedWeights;
+pub use problem::ConvProblem;
+
+use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::{BLOCK, Error, Geometry, Isa, KernelTable, Layout};
+use std::sync::Arc;
+use tile::{PIXELS, TileArgs};
+
+/// How a convolution is computed. The result's bits do not depend on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// Straight from the input buffer, whose halo is the padding.
+    Direct,
+    /// Straight from the input buffer; every channel has a kernel of its own.
+    Depthwise,
+    /// Rows of K values are gathered for a block of pixels, then multiplied by the weights: any padding, any halo.
+    Im2colGemm,
+}
+
+impl Algorithm {
+    /// The name used in `explain` and benches.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::Depthwise => "depthwise",
+            Algorithm::Im2colGemm => "im2col+gemm",
+        }
+    }
+}
+
+/// What is added before the activation.
+#[derive(Clone, Copy)]
+pub enum Residual<'a> {
+    /// Nothing.
+    None,
+    /// A buffer of the geometry given to [`Conv::new`].
+    Buffer(&'a [f32]),
+    /// What the output buffer holds: the result replaces it.
+    InPlace,
+}
+
+/// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights.
+pub struct Conv {
+    problem: ConvProblem,
+    algorithm: Algorithm,
+    input: Geometry,
+    output: Geometry,
+    residual: Option<Geometry>,
+    weights: Arc<PackedWeights>,
+    clamp: (f32, f32),
+    table: &'static KernelTable,
+    /// Offset of each segment of K from a pixel's origin; parallel to the weights' segments.
+    offsets: Vec<usize>,
+    output_size: [usize; 2],
+    /// Threads along OC and along pixels.
+    partition: [usize; 2],
+    /// Pixels that all tiles of OC pass over before the next pixels' turn.
+    pixel_block: usize,
+}
+
+impl Conv {
+    /// Prepares a convolution of `input` into `output`, both NCHW16c except that `input` may be NCHW.
+    ///
+    /// `clamp` bounds the result (−∞, ∞ for no activation). `threads` is the executor's number of threads.
+    ///
+    /// # Errors
+    /// When the problem is malformed, the geometries are not the problem's, the weights were packed for another problem, or
+    /// (direct and depthwise) the input's halo is smaller than the padding.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        problem: ConvProblem,
+        algorithm: Algorithm,
+        input: Geometry,
+        output: Geometry,
+        residual: Option<Geometry>,
+        weights: Arc<PackedWeights>,
+        clamp: (f32, f32),
+        threads: usize,
+    ) -> Result<Conv, Error> {
+        problem.validate()?;
+        let refuse = |reason: String| Err(Error::Problem { problem: problem.to_string(), reason });
+        let output_size @ [oh, ow] = problem.output();
+        if [input.n, input.c, input.h, input.w] != [problem.n, problem.c, problem.h, problem.w] {
+            return refuse(format!("the input buffer is {input:?}"));
+        }
+        for buffer in [Some(output), residual].into_iter().flatten() {
+            if buffer.layout != Layout::Nchw16c || [buffer.n, buffer.c, buffer.h, buffer.w] != [problem.n, problem.oc, oh, ow] {
+                return refuse(format!("an output or residual buffer is {buffer:?}"));
+            }
+        }
+        weights.check(&problem, input.layout, algorithm)?;
+        if threads == 0 {
+            return refuse("no threads".into());
+        }
+        if algorithm != Algorithm::Im2colGemm && !direct::halo_suffices(&problem, &input) {
+            return refuse(format!("the input's halo {:?} is smaller than the padding", input.halo));
+        }
+        let offsets = match algorithm {
+            Algorithm::Im2colGemm => weights.row_offsets(),
+            _ => direct::segment_offsets(&problem, &input, &weights),
+        };
+        let table = weights.table();
+        let mut conv = Conv {
+            problem,
+            algorithm,
+            input,
+            output,
+            residual,
+            weights,
+            clamp,
+            table,
+            offsets,
+            output_size,
+            partition: [1, 1],
+            pixel_block: 0,
+        };
+        conv.partition = conv.choose_partition(threads);
+        conv.pixel_block = conv.choose_pixel_block();
+        Ok(conv)
+    }
+
+    /// The problem.
+    pub fn problem(&self) -> &ConvProblem {
+        &self.problem
+    }
+
+    /// How it is computed.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The register tile of most of the work, for example `6x64`.
+    pub fn tile(&self) -> String {
+        format!("{PIXELS}x{}", 16 * self.weights.tiles().iter().map(|t| t.blocks).max().unwrap_or(1))
+    }
+
+    /// Threads along OC and along pixels.
+    pub fn partition(&self) -> [usize; 2] {
+        self.partition
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.table.isa
+    }
+
+    /// Elements of scratch memory that one thread needs.
+    pub fn scratch_per_thread(&self) -> usize {
+        match self.algorithm {
+            Algorithm::Im2colGemm => im2col::scratch_len(self),
+            _ => 0,
+        }
+    }
+
+    /// Computes the convolution. Results do not depend on the executor's number of threads.
+    ///
+    /// # Errors
+    /// When a slice has another length than its geometry, `scratch` is shorter than [`Conv::scratch_per_thread`] for each
+    /// thread, or the residual is not what [`Conv::new`] was told.
+    pub fn run(
+        &self,
+        executor: &dyn Executor,
+        input: &[f32],
+        residual: Residual<'_>,
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        self.input.check("convolution input", input.len())?;
+        self.output.check("convolution output", output.len())?;
+        let per_thread = self.scratch_per_thread();
+        let needed = per_thread * executor.threads();
+        if scratch.len() < needed {
+            return Err(Error::Length { what: "convolution scratch", expected: needed, found: scratch.len() });
+        }
+        let shared = SharedPointer::new(output);
+        let (residual_data, residual_geometry) = match (residual, self.residual) {
+            (Residual::None, None) => (std::ptr::null(), self.output),
+            (Residual::Buffer(data), Some(geometry)) => {
+                geometry.check("convolution residual", data.len())?;
+                (data.as_ptr(), geometry)
+            }
+            (Residual::InPlace, Some(geometry)) if geometry == self.output => (shared.as_ptr().cast_const(), geometry),
+            _ => {
+                let reason = "the residual given is not the one that was planned".into();
+                return Err(Error::Problem { problem: self.problem.to_string(), reason });
+            }
+        };
+        let residual_data = SharedPointer::from_ptr(residual_data.cast_mut());
+        let shared_scratch = SharedPointer::new(scratch);
+        let threads = executor.threads();
+        executor.run(&|thread| {
+            self.clear_halo(&shared, threads, thread);
+            let Some((tiles, pixels)) = self.share(thread) else { return };
+            let buffers = Buffers {
+                input,
+                residual: residual_data.as_ptr().cast_const(),
+                residual_geometry,
+                output: shared.as_ptr(),
+                // SAFETY: scratch holds `per_thread` elements for each thread, checked above.
+                scratch: unsafe { shared_scratch.as_ptr().add(thread * per_thread) },
+            };
+            match self.algorithm {
+                Algorithm::Direct => direct::run(self, &buffers, tiles, pixels),
+                Algorithm::Depthwise => depthwise::run(self, &buffers, tiles, pixels),
+                Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles, pixels),
+            }
+        });
+        Ok(())
+    }
+
+    /// Each thread zeroes the halo of its share of the output's planes; no tile writes there.
+    fn clear_halo(&self, output: &SharedPointer, threads: usize, thread: usize) {
+        let planes = self.output.planes();
+        for plane in range_of_part(self.output.n * planes, threads, thread) {
+            // SAFETY: `run` checked the output's length against this geometry; planes are shared out without overlap.
+            unsafe { self.output.clear_halo(output.as_ptr(), plane / planes, plane % planes) };
+        }
+    }
+
+    /// The tiles of OC and the pixels of a thread, or nothing where there are more threads than shares.
+    fn share(&self, thread: usize) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+        let [along_oc, along_pixels] = self.partition;
+        if thread >= along_oc * along_pixels {
+            return None;
+        }
+        let tiles = range_of_part(self.weights.tiles().len(), along_oc, thread / along_pixels);
+        let pixels = self.pixels();
+        let groups = range_of_part(pixels.div_ceil(PIXELS), along_pixels, thread % along_pixels);
+        Some((tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels)))
+    }
+
+    fn pixels(&self) -> usize {
+        self.problem.n * self.output_size[0] * self.output_size[1]
+    }
+
+    /// The split whose largest share is smallest; among equals the one that reads fewer bytes twice.
+    fn choose_partition(&self, threads: usize) -> [usize; 2] {
+        let (tiles, groups) = (self.weights.tiles().len(), self.pixels().div_ceil(PIXELS));
+        let cost = |along_oc: usize| {
+            let along_pixels = threads / along_oc;
+            let largest = tiles.div_ceil(along_oc).saturating_mul(groups.div_ceil(along_pixels));
+            let read = along_pixels.saturating_mul(self.weights.len()).saturating_add(along_oc.saturating_mul(self.input.len()));
+            (largest, read)
+        };
+        let along_oc = (1..=threads.min(tiles)).min_by_key(|&o| cost(o)).unwrap_or(1);
+        [along_oc, (threads / along_oc).min(groups)]
+    }
+
+    /// All pixels, or as many as have their input in half of a 512 KiB cache if that moves fewer bytes: either the weights
+    /// come again for every block of pixels, or the input comes again for every tile of OC.
+    fn choose_pixel_block(&self) -> usize {
+        const CACHE: usize = 64 * 1024;
+        let pixels = self.pixels();
+        let per_pixel = (self.input.len() / pixels).max(1);
+        let block = (CACHE / per_pixel).max(4 * PIXELS).next_multiple_of(PIXELS);
+        let reread = |len: usize, times: usize| if len > 2 * CACHE { len.saturating_mul(times) } else { 0 };
+        let [along_oc, along_pixels] = self.partition;
+        let whole = reread(self.input.len() / along_pixels, self.weights.tiles().len().div_ceil(along_oc));
+        let blocked = reread(self.weights.len() / along_oc, pixels.div_ceil(block * along_pixels));
+        if blocked < whole { block } else { pixels.next_multiple_of(PIXELS) }
+    }
+
+    /// What all tiles of one thread have in common.
+    fn tile_args(&self, buffers: &Buffers<'_>, sums: &mut Sums) -> TileArgs {
+        TileArgs {
+            input: buffers.input.as_ptr(),
+            pixels: [0; PIXELS],
+            segments: self.offsets.as_ptr(),
+            segment_count: 0,
+            chunk: 1,
+            run: self.weights.run(),
+            weights: std::ptr::null(),
+            bias: std::ptr::null(),
+            residual: std::ptr::null(),
+            residual_pixels: [0; PIXELS],
+            residual_block: buffers.residual_geometry.plane_stride(),
+            output: buffers.output,
+            output_pixels: [0; PIXELS],
+            output_block: self.output.plane_stride(),
+            clamp: self.clamp,
+            sums: sums.0.as_mut_ptr(),
+        }
+    }
+}
+
+/// The buffers of a run, as one thread sees them.
+struct Buffers<'a> {
+    input: &'a [f32],
+    residual: *const f32,
+    residual_geometry: Geometry,
+    output: *mut f32,
+    scratch: *mut f32,
+}
+
+/// Chunk sums of the largest register tile.
+#[repr(align(64))]
+struct Sums([f32; PIXELS * 4 * 16]);
+
+impl Sums {
+    fn new() -> Sums {
+        Sums([0.0; PIXELS * 4 * 16])
+    }
+}

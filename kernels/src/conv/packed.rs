@@ -1,0 +1,290 @@
+//! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
+
+use super::{Algorithm, ConvProblem};
+use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
+use std::ops::Range;
+
+/// A run of K: `run` channels at one tap (NCHW16c), or `run` taps of one row of one channel (NCHW).
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    /// First input channel.
+    pub channel: usize,
+    /// Row of the kernel.
+    pub kh: usize,
+    /// First column of the kernel.
+    pub kw: usize,
+}
+
+/// Blocks of 16 output channels that read the same input channels and are computed together.
+pub(super) struct OcTile {
+    /// First block.
+    pub first: usize,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Which segments make up K.
+    pub segments: Range<usize>,
+    /// Segments in a chunk of the accumulation.
+    pub chunk: usize,
+    /// Where its weights begin.
+    pub weights: usize,
+}
+
+/// Most steps of K that are accumulated in one chain; see [`super::tile`].
+const CHUNK_STEPS: usize = 512;
+
+/// Packed weights and bias of a convolution. They depend on the channels, kernel, dilation and groups of the problem, on the
+/// layout of its input and on the instruction set's tile, but on no image size: sessions of any shape share them.
+pub struct PackedWeights {
+    table: &'static KernelTable,
+    layout: Layout,
+    depthwise: bool,
+    channels: [usize; 2],
+    kernel: [usize; 2],
+    unit_dilation: bool,
+    groups: usize,
+    run: usize,
+    segments: Vec<Segment>,
+    tiles: Vec<OcTile>,
+    data: AlignedBuffer,
+    bias: AlignedBuffer,
+}
+
+impl PackedWeights {
+    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]` for an input of the given layout, on all of the executor's threads.
+    ///
+    /// `[oc tile][segment][run][tile]` for a convolution, `[block][kh][kw][16]` for a depthwise one.
+    ///
+    /// # Errors
+    /// When the problem is malformed, a slice has another length, or there is no memory.
+    pub fn pack(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        layout: Layout,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, Error> {
+        problem.validate()?;
+        if weight.len() != problem.weight_len() {
+            return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
+        }
+        if let Some(b) = bias
+            && b.len() != problem.oc
+        {
+            return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
+        }
+        let mut packed = PackedWeights {
+            table,
+            layout,
+            depthwise: problem.is_depthwise() && layout == Layout::Nchw16c,
+            channels: [problem.c, problem.oc],
+            kernel: problem.kernel,
+            unit_dilation: problem.dilation[1] == 1,
+            groups: problem.groups,
+            run: 1,
+            segments: Vec::new(),
+            tiles: Vec::new(),
+            data: AlignedBuffer::empty(),
+            bias: AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?,
+        };
+        packed.lay_out();
+        if let Some(b) = bias {
+            packed.bias[..problem.oc].copy_from_slice(b);
+        }
+        let len = packed.tiles.last().map_or(0, |t| t.weights + packed.tile_len(t));
+        packed.data = AlignedBuffer::zeros(len)?;
+        packed.fill(weight, executor);
+        Ok(packed)
+    }
+
+    /// Elements of the packed weights.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Never true: a problem has weights.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    pub(super) fn table(&self) -> &'static KernelTable {
+        self.table
+    }
+
+    pub(super) fn run(&self) -> usize {
+        self.run
+    }
+
+    pub(super) fn tiles(&self) -> &[OcTile] {
+        &self.tiles
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub(super) fn tile_weights(&self, tile: &OcTile) -> &[f32] {
+        &self.data[tile.weights..tile.weights + self.tile_len(tile)]
+    }
+
+    pub(super) fn tile_bias(&self, tile: &OcTile) -> &[f32] {
+        &self.bias[tile.first * BLOCK..(tile.first + tile.blocks) * BLOCK]
+    }
+
+    /// Offsets of the segments in a row gathered by im2col: one behind the other, from the first segment of each tile.
+    pub(super) fn row_offsets(&self) -> Vec<usize> {
+        let mut offsets = vec![0; self.segments.len()];
+        for tile in &self.tiles {
+            for (i, segment) in tile.segments.clone().enumerate() {
+                offsets[segment] = i * self.run;
+            }
+        }
+        offsets
+    }
+
+    /// Checks that the weights are those of a problem.
+    pub(super) fn check(&self, problem: &ConvProblem, layout: Layout, algorithm: Algorithm) -> Result<(), Error> {
+        let same = self.channels == [problem.c, problem.oc]
+            && self.kernel == problem.kernel
+            && self.unit_dilation == (problem.dilation[1] == 1)
+            && self.groups == problem.groups
+            && self.layout == layout
+            && self.depthwise == (algorithm == Algorithm::Depthwise);
+        if same {
+            return Ok(());
+        }
+        let reason = format!("the weights were packed for another problem, layout or algorithm than {layout:?}, {}", algorithm.name());
+        Err(Error::Problem { problem: problem.to_string(), reason })
+    }
+
+    /// The input channels that the output channels of a block need.
+    fn inputs_of_block(&self, block: usize) -> Range<usize> {
+        let [c, oc] = self.channels;
+        let (width, outputs) = (c / self.groups, oc / self.groups);
+        let first = block * BLOCK / outputs;
+        let last = ((block + 1) * BLOCK).min(oc).div_ceil(outputs);
+        first * width..last * width
+    }
+
+    /// Splits OC into tiles, and K of each tile into segments.
+    fn lay_out(&mut self) {
+        let blocks = self.channels[1].div_ceil(BLOCK);
+        if self.depthwise {
+            self.run = 1;
+            self.segments = self.taps(0);
+            let count = self.segments.len();
+            self.tiles = (0..blocks)
+                .map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, weights: first * count * BLOCK })
+                .collect();
+            return;
+        }
+        let inputs: Vec<Range<usize>> = (0..blocks).map(|b| self.inputs_of_block(b)).collect();
+        self.run = match self.layout {
+            Layout::Nchw if self.unit_dilation => self.kernel[1],
+            Layout::Nchw => 1,
+            // Where every block of outputs reads the same few lanes of one block of inputs, K is just those lanes.
+            Layout::Nchw16c => {
+                let width = inputs[0].len();
+                let inside = |r: &Range<usize>| r.len() == width && r.start % BLOCK + width <= BLOCK;
+                if inputs.iter().all(inside) { width } else { BLOCK }
+            }
+        };
+        let mut first = 0;
+        let mut weights = 0;
+        while first < blocks {
+            let alike = inputs[first..].iter().take_while(|r| **r == inputs[first]).count();
+            let segments = self.append_segments(&inputs[first]);
+            // Blocks that read the same inputs are dealt evenly to as few tiles as the registers allow.
+            let tiles = alike.div_ceil(self.table.max_blocks());
+            for tile in 0..tiles {
+                let share = range_of_part(alike, tiles, tile);
+                let chunks = (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS);
+                let chunk = segments.len().div_ceil(chunks);
+                let tile = OcTile { first: first + share.start, blocks: share.len(), segments: segments.clone(), chunk, weights };
+                weights += self.tile_len(&tile);
+                self.tiles.push(tile);
+            }
+            first += alike;
+        }
+    }
+
+    /// Steps of a segment as the chunks count them: a block of 16 channels however many of them carry data, so that chunks,
+    /// and with them the result's bits, do not depend on how the lanes are run through.
+    fn nominal_run(&self) -> usize {
+        if self.layout == Layout::Nchw16c { BLOCK } else { self.run }
+    }
+
+    fn append_segments(&mut self, inputs: &Range<usize>) -> Range<usize> {
+        let start = self.segments.len();
+        match self.layout {
+            Layout::Nchw => {
+                for channel in inputs.clone() {
+                    let taps = self.taps(channel);
+                    self.segments.extend(taps.into_iter().filter(|t| t.kw % self.run == 0));
+                }
+            }
+            Layout::Nchw16c => {
+                let step = if self.run == BLOCK { BLOCK } else { inputs.len() };
+                let from = if self.run == BLOCK { inputs.start / BLOCK * BLOCK } else { inputs.start };
+                for channel in (from..inputs.end).step_by(step) {
+                    let taps = self.taps(channel);
+                    self.segments.extend(taps);
+                }
+            }
+        }
+        start..self.segments.len()
+    }
+
+    fn taps(&self, channel: usize) -> Vec<Segment> {
+        let [rows, columns] = self.kernel;
+        (0..rows * columns).map(|t| Segment { channel, kh: t / columns, kw: t % columns }).collect()
+    }
+
+    fn tile_len(&self, tile: &OcTile) -> usize {
+        tile.segments.len() * self.run * tile.blocks * BLOCK
+    }
+
+    fn fill(&mut self, weight: &[f32], executor: &dyn Executor) {
+        let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
+        let shared = SharedPointer::new(&mut data);
+        let packed = &*self;
+        executor.run(&|thread| {
+            for tile in &packed.tiles[range_of_part(packed.tiles.len(), executor.threads(), thread)] {
+                let len = packed.tile_len(tile);
+                // SAFETY: the buffer was made to hold every tile; tiles do not overlap and are shared out to the threads.
+                let destination = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(tile.weights), len) };
+                packed.fill_tile(weight, tile, destination);
+            }
+        });
+        self.data = data;
+    }
+
+    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destination: &mut [f32]) {
+        let [c, oc] = self.channels;
+        let [rows, columns] = self.kernel;
+        let (width, outputs) = (c / self.groups, oc / self.groups);
+        let lanes = tile.blocks * BLOCK;
+        let window = rows * columns;
+        for lane in 0..lanes {
+            let o = tile.first * BLOCK + lane;
+            if o >= oc {
+                break;
+            }
+            let group = if self.depthwise { o..o + 1 } else { o / outputs * width..(o / outputs + 1) * width };
+            for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
+                for step in 0..self.run {
+                    let (channel, kw) = match self.layout {
+                        _ if self.depthwise => (o, segment.kw),
+                        Layout::Nchw => (segment.channel, segment.kw + step),
+                        Layout::Nchw16c => (segment.channel + step, segment.kw),
+                    };
+                    if group.contains(&channel) {
+                        let source = (o * width + channel - group.start) * window + segment.kh * columns + kw;
+                        destination[(s * self.run + step) * lanes + lane] = weight[source];
+                    }
+                }
+            }
+        }
+    }
+}

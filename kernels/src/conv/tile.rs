@@ -1,0 +1,187 @@
+//! The register tile: up to [`PIXELS`] output pixels times B blocks of 16 output channels, all of K, epilogue included.
+//!
+//! K is a list of *segments*: at `segment` elements from a pixel's origin stand `run` floats, one for each step of K. Over
+//! NCHW16c a segment is one (input block, kh, kw) and `run` is 16; over NCHW planes it is one (c, kh) and `run` is KW; over
+//! im2col rows the segments lie one behind the other. A pixel's origin is any offset, so stride, dilation, the wrap from one
+//! row of the image to the next, and from one image to the next, are nothing special here.
+//!
+//! Bound: a step of K is P·B fused multiply-adds for P + B loads. 6×4 blocks is 24 to 10: on a core with one 64-byte FMA
+//! and one 64-byte load a cycle, the FMA unit is the limit.
+//!
+//! Order of accumulation, for every output: segments in order, one FMA chain from 0 for each chunk of segments; chunk sums
+//! are added in order. Chunks bound the rounding error of a long K (Higham, Accuracy and Stability of Numerical Algorithms,
+//! section 4.2: blocked summation).
+
+use crate::simd::F32x16;
+
+/// Most pixels of a tile.
+pub(crate) const PIXELS: usize = 6;
+
+/// What a register tile reads and writes. Offsets and strides are in elements.
+pub(crate) struct TileArgs {
+    /// Where offsets of pixels count from.
+    pub input: *const f32,
+    /// Offset of each pixel's origin.
+    pub pixels: [usize; PIXELS],
+    /// Offset of each segment from a pixel's origin.
+    pub segments: *const usize,
+    /// Number of segments; at least 1.
+    pub segment_count: usize,
+    /// Segments in a chunk; at least 1.
+    pub chunk: usize,
+    /// Steps of K in a segment.
+    pub run: usize,
+    /// `[segment][run][B·16]` for a convolution, `[segment][16]` for a depthwise one.
+    pub weights: *const f32,
+    /// B·16 values.
+    pub bias: *const f32,
+    /// Where a residual is read from, or null.
+    pub residual: *const f32,
+    /// Offset of each pixel in the residual.
+    pub residual_pixels: [usize; PIXELS],
+    /// From a block of 16 channels to the next in the residual.
+    pub residual_block: usize,
+    /// Where outputs are written.
+    pub output: *mut f32,
+    /// Offset of each pixel in the output.
+    pub output_pixels: [usize; PIXELS],
+    /// From a block of 16 channels to the next in the output.
+    pub output_block: usize,
+    /// Bounds of the activation: −∞ and +∞ for none.
+    pub clamp: (f32, f32),
+    /// `PIXELS · B · 16` elements for chunk sums.
+    pub sums: *mut f32,
+}
+
+/// A register tile of some number of pixels and blocks.
+///
+/// # Safety
+/// The processor has the instruction set; every pointer in the arguments is valid for what the tile touches:
+/// reads of `input` at `pixels[p] + segments[s] + 0..run` (16 for a depthwise tile), of `weights`, `bias`, `residual`, and
+/// writes of 16 elements at `output_pixels[p] + b · output_block`; no other thread writes any of them meanwhile.
+pub(crate) type TileFn = unsafe fn(&TileArgs);
+
+/// Convolution tile of P pixels × B blocks.
+///
+/// # Safety
+/// As [`TileFn`] says.
+#[inline(always)]
+pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: &TileArgs) {
+    // SAFETY: the caller keeps TileFn's contract, which is that of every load and store below.
+    unsafe {
+        let mut origins = [args.input; P];
+        for p in 0..P {
+            origins[p] = args.input.add(args.pixels[p]);
+        }
+        let mut weights = args.weights;
+        let mut acc = [[V::splat(0.0); P]; B];
+        let mut segment = 0;
+        loop {
+            let end = args.segment_count.min(segment + args.chunk);
+            for b in 0..B {
+                for p in 0..P {
+                    acc[b][p] = V::splat(0.0);
+                }
+            }
+            let first = segment == 0;
+            if args.run == 16 {
+                while segment < end {
+                    let offset = *args.segments.add(segment);
+                    for k in 0..16 {
+                        step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                    }
+                    weights = weights.add(16 * B * 16);
+                    segment += 1;
+                }
+            } else {
+                while segment < end {
+                    let offset = *args.segments.add(segment);
+                    for k in 0..args.run {
+                        step::<V, P, B>(&origins, offset + k, weights, &mut acc);
+                        weights = weights.add(B * 16);
+                    }
+                    segment += 1;
+                }
+            }
+            if !first {
+                for b in 0..B {
+                    for p in 0..P {
+                        acc[b][p] = V::load(args.sums.add((b * P + p) * 16)).add(acc[b][p]);
+                    }
+                }
+            }
+            if segment == args.segment_count {
+                break;
+            }
+            for b in 0..B {
+                for p in 0..P {
+                    acc[b][p].store(args.sums.add((b * P + p) * 16));
+                }
+            }
+        }
+        finish::<V, P, B>(args, &acc);
+    }
+}
+
+/// One step of K: a column of weights times one input element of each pixel.
+#[inline(always)]
+unsafe fn step<V: F32x16, const P: usize, const B: usize>(
+    origins: &[*const f32; P],
+    offset: usize,
+    weights: *const f32,
+    acc: &mut [[V; P]; B],
+) {
+    // SAFETY: called from `conv_tile` alone, with offsets and weights that TileFn's contract covers.
+    unsafe {
+        let mut column = [V::splat(0.0); B];
+        for b in 0..B {
+            column[b] = V::load(weights.add(b * 16));
+        }
+        for p in 0..P {
+            let x = V::splat(*origins[p].add(offset));
+            for b in 0..B {
+                acc[b][p] = column[b].fma(x, acc[b][p]);
+            }
+        }
+    }
+}
+
+/// Depthwise tile of P pixels of one block: each lane is a channel with a kernel of its own.
+///
+/// # Safety
+/// As [`TileFn`] says.
+#[inline(always)]
+pub(crate) unsafe fn depthwise_tile<V: F32x16, const P: usize>(args: &TileArgs) {
+    // SAFETY: the caller keeps TileFn's contract, which is that of every load and store below.
+    unsafe {
+        let mut acc = [[V::splat(0.0); P]; 1];
+        for segment in 0..args.segment_count {
+            let offset = *args.segments.add(segment);
+            let weight = V::load(args.weights.add(segment * 16));
+            for p in 0..P {
+                acc[0][p] = weight.fma(V::load(args.input.add(args.pixels[p] + offset)), acc[0][p]);
+            }
+        }
+        finish::<V, P, 1>(args, &acc);
+    }
+}
+
+/// The epilogue, in registers: bias, residual, activation, then the only store.
+#[inline(always)]
+unsafe fn finish<V: F32x16, const P: usize, const B: usize>(args: &TileArgs, acc: &[[V; P]; B]) {
+    // SAFETY: called from the tiles alone; TileFn's contract covers bias, residual and output.
+    unsafe {
+        let low = V::splat(args.clamp.0);
+        let high = V::splat(args.clamp.1);
+        for b in 0..B {
+            let bias = V::load(args.bias.add(b * 16));
+            for p in 0..P {
+                let mut x = acc[b][p].add(bias);
+                if !args.residual.is_null() {
+                    x = x.add(V::load(args.residual.add(args.residual_pixels[p] + b * args.residual_block)));
+                }
+                x.at_least(low).at_most(high).store(args.output.add(args.output_pixels[p] + b * args.output_block));
+            }
+        }
+    }
+}

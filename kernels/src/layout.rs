@@ -1,0 +1,77 @@
+//! Between what the user sees, dense NCHW, and the buffers of a plan; and strided copies between buffers.
+
+use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::{Error, Geometry, Layout};
+
+/// Copies a dense NCHW tensor into a buffer of any layout; clears the buffer's halo and the channels that pad its last block.
+///
+/// # Errors
+/// When a slice has another length than the geometry says.
+pub fn from_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, destination: &mut [f32]) -> Result<(), Error> {
+    let image = Geometry::new(Layout::Nchw, [geometry.n, geometry.c, geometry.h, geometry.w], crate::Halo::NONE)?;
+    copy_strided(executor, source, &image, [1, 1], 0, destination, geometry)
+}
+
+/// Copies a buffer of any layout into a dense NCHW tensor.
+///
+/// # Errors
+/// When a slice has another length than the geometry says.
+pub fn to_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, destination: &mut [f32]) -> Result<(), Error> {
+    let image = Geometry::new(Layout::Nchw, [geometry.n, geometry.c, geometry.h, geometry.w], crate::Halo::NONE)?;
+    copy_strided(executor, source, geometry, [1, 1], 0, destination, &image)
+}
+
+/// `to[n][c + before][y][x] = from[n][c][y·step][x·step]`, zero in the other channels of `to`; clears the halo of `to`.
+///
+/// # Errors
+/// When the dimensions of `to` are not `n`, at least `c + before`, `⌈h/step⌉`, `⌈w/step⌉`, or a slice has another length than
+/// its geometry says.
+pub fn copy_strided(
+    executor: &dyn Executor,
+    source: &[f32],
+    from: &Geometry,
+    step: [usize; 2],
+    before: usize,
+    destination: &mut [f32],
+    to: &Geometry,
+) -> Result<(), Error> {
+    from.check("source of a copy", source.len())?;
+    to.check("destination of a copy", destination.len())?;
+    let fits = step[0] > 0
+        && step[1] > 0
+        && from.n == to.n
+        && before.checked_add(from.c).is_some_and(|c| c <= to.c)
+        && [from.h.div_ceil(step[0]), from.w.div_ceil(step[1])] == [to.h, to.w];
+    if !fits {
+        let reason = format!("step {step:?} and {before} channels in front do not fit");
+        return Err(Error::Problem { problem: format!("copy of {from:?} into {to:?}"), reason });
+    }
+    let lanes = to.layout.lanes();
+    let from_lanes = from.layout.lanes();
+    let shared = SharedPointer::new(destination);
+    executor.run(&|thread| {
+        for index in range_of_part(to.n * to.planes(), executor.threads(), thread) {
+            let (n, plane) = (index / to.planes(), index % to.planes());
+            // SAFETY: `to` was checked against the destination's length; planes are shared out to the threads without overlap.
+            unsafe { to.clear_halo(shared.as_ptr(), n, plane) };
+            for y in 0..to.h {
+                let start = to.offset(n, plane, y, 0);
+                // SAFETY: a row of the plane that is this thread's, inside the destination.
+                let row = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(start), to.w * lanes) };
+                for lane in 0..lanes {
+                    let channel = (plane * lanes + lane).checked_sub(before).filter(|&c| c < from.c);
+                    let values = row.iter_mut().skip(lane).step_by(lanes);
+                    let Some(channel) = channel else {
+                        values.for_each(|v| *v = 0.0);
+                        continue;
+                    };
+                    let first = from.offset(n, channel / from_lanes, y * step[0], 0) + channel % from_lanes;
+                    for (value, x) in values.zip(source[first..].iter().step_by(step[1] * from_lanes)) {
+                        *value = *x;
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
+}

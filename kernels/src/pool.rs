@@ -1,0 +1,149 @@
+//! Pooling over NCHW16c: every kind is a grid of windows, each a range of rows times a range of columns.
+
+use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::row::PoolArgs;
+use crate::{Error, Geometry, KernelTable, Layout};
+
+/// What a window becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reduction {
+    /// Its maximum; NaN wins.
+    Maximum,
+    /// Its sum over the product of the two divisors of its row and column.
+    Mean,
+}
+
+/// One axis of a grid of windows.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Windows {
+    ranges: Vec<(usize, usize)>,
+    divisors: Vec<f32>,
+}
+
+impl Windows {
+    /// `count` windows of `kernel` elements, `stride` apart, over `size` elements with `before` and `after` elements of padding.
+    /// A mean's divisor counts the padding (but nothing behind it) if `count_padding`.
+    ///
+    /// # Errors
+    /// When a window would cover no element at all.
+    pub fn sliding(
+        size: usize,
+        [kernel, stride]: [usize; 2],
+        [before, after]: [usize; 2],
+        count: usize,
+        count_padding: bool,
+    ) -> Result<Windows, Error> {
+        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        for i in 0..count {
+            let start = i.saturating_mul(stride);
+            let end = start.saturating_add(kernel).min(size.saturating_add(before).saturating_add(after));
+            let range = (start.saturating_sub(before), end.saturating_sub(before).min(size));
+            windows.push(range, if count_padding { end.saturating_sub(start) } else { range.1.saturating_sub(range.0) }, size)?;
+        }
+        Ok(windows)
+    }
+
+    /// `count` windows that share out `size` elements as PyTorch's adaptive pooling does: window i covers
+    /// `⌊i·size/count⌋ .. ⌈(i+1)·size/count⌉`. With `count` 1, all of them.
+    ///
+    /// # Errors
+    /// When `size` is zero.
+    pub fn adaptive(size: usize, count: usize) -> Result<Windows, Error> {
+        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        for i in 0..count {
+            let range =
+                ((i as u128 * size as u128 / count as u128) as usize, ((i as u128 + 1) * size as u128).div_ceil(count as u128) as usize);
+            windows.push(range, range.1 - range.0, size)?;
+        }
+        Ok(windows)
+    }
+
+    fn push(&mut self, range: (usize, usize), divisor: usize, size: usize) -> Result<(), Error> {
+        if range.0 >= range.1 || range.1 > size {
+            let reason = format!("window {} covers no element of {size}", self.ranges.len());
+            return Err(Error::Problem { problem: "pooling".into(), reason });
+        }
+        self.ranges.push(range);
+        self.divisors.push(divisor as f32);
+        Ok(())
+    }
+}
+
+/// A pooling op with everything decided.
+pub struct Pool {
+    reduction: Reduction,
+    input: Geometry,
+    output: Geometry,
+    rows: Windows,
+    columns: Windows,
+    table: &'static KernelTable,
+}
+
+impl Pool {
+    /// Prepares pooling of `input` into `output`, both NCHW16c of the same N and C; H and W of the output are the numbers of
+    /// windows. Neither buffer needs a halo.
+    ///
+    /// # Errors
+    /// When a geometry does not fit the windows.
+    pub fn new(
+        reduction: Reduction,
+        input: Geometry,
+        output: Geometry,
+        rows: Windows,
+        columns: Windows,
+        table: &'static KernelTable,
+    ) -> Result<Pool, Error> {
+        let inside =
+            |windows: &Windows, size: usize, count: usize| windows.ranges.len() == count && windows.ranges.iter().all(|r| r.1 <= size);
+        let fits = input.layout == Layout::Nchw16c
+            && output.layout == Layout::Nchw16c
+            && [input.n, input.c] == [output.n, output.c]
+            && inside(&rows, input.h, output.h)
+            && inside(&columns, input.w, output.w);
+        if !fits {
+            let problem = format!("pooling of {input:?} into {output:?}");
+            return Err(Error::Problem { problem, reason: "the windows do not fit the buffers".into() });
+        }
+        Ok(Pool { reduction, input, output, rows, columns, table })
+    }
+
+    /// Pools. Results do not depend on the executor's number of threads.
+    ///
+    /// # Errors
+    /// When a slice has another length than its geometry.
+    pub fn run(&self, executor: &dyn Executor, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
+        self.input.check("pooling input", input.len())?;
+        self.output.check("pooling output", output.len())?;
+        let kernel = match self.reduction {
+            Reduction::Maximum => self.table.pool_max,
+            Reduction::Mean => self.table.pool_mean,
+        };
+        let shared = SharedPointer::new(output);
+        let (planes, height) = (self.output.planes(), self.output.h);
+        executor.run(&|thread| {
+            for row in range_of_part(self.output.n * planes * height, executor.threads(), thread) {
+                let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
+                let (begin, end) = self.rows.ranges[y];
+                let args = PoolArgs {
+                    input: input[self.input.offset(n, plane, begin, 0)..].as_ptr(),
+                    row_stride: self.input.row_stride(),
+                    rows: end - begin,
+                    columns: self.columns.ranges.as_ptr(),
+                    column_divisors: self.columns.divisors.as_ptr(),
+                    row_divisor: self.rows.divisors[y],
+                    count: self.output.w,
+                    output: shared.as_ptr().wrapping_add(self.output.offset(n, plane, y, 0)),
+                };
+                // SAFETY: `Pool::new` checked that every window lies inside a plane and that there is one for each output;
+                // the slices' lengths are checked above; rows are shared out to the threads without overlap.
+                unsafe {
+                    kernel(&args);
+                    if y == 0 {
+                        self.output.clear_halo(shared.as_ptr(), n, plane);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Plain Rust. Where the processor has fused multiply-add, the same code is also compiled with it: without that,
+//! `f32::mul_add` is a call into the C library, correct and slow.
+
+use crate::simd::F32x16;
+
+/// Sixteen floats in an array; the compiler makes vectors of it where it can.
+#[derive(Clone, Copy)]
+pub(crate) struct Vector([f32; 16]);
+
+macro_rules! lanes {
+    ($i:ident => $e:expr) => {{
+        let mut out = [0.0f32; 16];
+        let mut $i = 0;
+        while $i < 16 {
+            out[$i] = $e;
+            $i += 1;
+        }
+        Vector(out)
+    }};
+}
+
+impl F32x16 for Vector {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Vector([x; 16])
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the trait's contract: p is valid for sixteen elements.
+        Vector(unsafe { p.cast::<[f32; 16]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the trait's contract: p is valid for sixteen elements.
+        unsafe { p.cast::<[f32; 16]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        lanes!(i => self.0[i].mul_add(b.0[i], c.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        lanes!(i => self.0[i] + b.0[i])
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        lanes!(i => self.0[i] / b.0[i])
+    }
+    #[inline(always)]
+    unsafe fn at_least(self, low: Self) -> Self {
+        lanes!(i => if low.0[i] > self.0[i] { low.0[i] } else { self.0[i] })
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, high: Self) -> Self {
+        lanes!(i => if high.0[i] < self.0[i] { high.0[i] } else { self.0[i] })
+    }
+    #[inline(always)]
+    unsafe fn maximum(self, b: Self) -> Self {
+        lanes!(i => if self.0[i].is_nan() || self.0[i] > b.0[i] { self.0[i] } else { b.0[i] })
+    }
+}
+
+/// Plain code for a processor of which nothing is known.
+pub(crate) mod baseline {
+    use super::Vector;
+
+    crate::table::instantiate!(Vector, crate::Isa::Portable, [1]);
+}
+
+/// The same code, compiled for processors with fused multiply-add.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod fused {
+    use super::Vector;
+
+    crate::table::instantiate!(
+        #[target_feature(enable = "avx2,fma")]
+        Vector,
+        crate::Isa::Portable,
+        [1]
+    );
+}

@@ -1,0 +1,60 @@
+//! AVX-512: a block is one register; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32.
+
+use crate::simd::F32x16;
+use std::arch::x86_64::*;
+
+/// One zmm register.
+#[derive(Clone, Copy)]
+pub(crate) struct Vector(__m512);
+
+// SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl F32x16 for Vector {
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Vector(unsafe { _mm512_set1_ps(x) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        Vector(unsafe { _mm512_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { _mm512_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        Vector(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Vector(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        Vector(unsafe { _mm512_div_ps(self.0, b.0) })
+    }
+    // maxps and minps give their second operand when one is NaN and when both are zeros.
+    #[inline(always)]
+    unsafe fn at_least(self, low: Self) -> Self {
+        Vector(unsafe { _mm512_max_ps(low.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, high: Self) -> Self {
+        Vector(unsafe { _mm512_min_ps(high.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn maximum(self, b: Self) -> Self {
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            Vector(_mm512_mask_mov_ps(_mm512_max_ps(self.0, b.0), nan, self.0))
+        }
+    }
+}
+
+crate::table::instantiate!(
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    Vector,
+    crate::Isa::Avx512,
+    [1, 2, 3, 4]
+);
