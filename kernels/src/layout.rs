@@ -75,3 +75,24 @@ pub fn copy_strided(
     });
     Ok(())
 }
+
+/// Copies `[N, C, H, W]` of any layout into the row-major rows of `[N, C·H·W]`, held as NCHW16c of one pixel.
+///
+/// # Errors
+/// When `to` is not NCHW16c of one pixel and C·H·W channels, or a slice has another length than its geometry says.
+pub fn flatten(executor: &dyn Executor, source: &[f32], from: &Geometry, destination: &mut [f32], to: &Geometry) -> Result<(), Error> {
+    from.check("source of a copy", source.len())?;
+    to.check("destination of a copy", destination.len())?;
+    let features = from.c * from.h * from.w;
+    if to.layout != Layout::Nchw16c || to.halo != crate::Halo::NONE || [to.n, to.c, to.h, to.w] != [from.n, features, 1, 1] {
+        let problem = format!("flattening of {from:?} into {to:?}");
+        return Err(Error::Problem { problem, reason: "the shapes do not fit".into() });
+    }
+    let image = Geometry::new(from.layout, [1, from.c, from.h, from.w], from.halo)?;
+    for (row, image_data) in destination.chunks_exact_mut(to.image_stride()).zip(source.chunks_exact(from.image_stride())) {
+        let (features, padding) = row.split_at_mut(features);
+        to_nchw(executor, image_data, &image, features)?;
+        padding.fill(0.0);
+    }
+    Ok(())
+}

@@ -149,6 +149,11 @@ impl Conv {
         self.partition
     }
 
+    /// Bytes of the packed weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.len() * size_of::<f32>()
+    }
+
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.table.isa

@@ -74,6 +74,26 @@ impl PackedWeights {
         {
             return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
         }
+        let mut packed = PackedWeights::laid_out(table, problem, layout);
+        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        if let Some(b) = bias {
+            packed.bias[..problem.oc].copy_from_slice(b);
+        }
+        packed.data = AlignedBuffer::zeros(packed.len_needed())?;
+        packed.fill(weight, executor);
+        Ok(packed)
+    }
+
+    /// Bytes that the weights of a problem take when packed.
+    ///
+    /// # Errors
+    /// When the problem is malformed.
+    pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> Result<usize, Error> {
+        problem.validate()?;
+        Ok(PackedWeights::laid_out(table, problem, layout).len_needed().saturating_mul(size_of::<f32>()))
+    }
+
+    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> PackedWeights {
         let mut packed = PackedWeights {
             table,
             layout,
@@ -86,16 +106,14 @@ impl PackedWeights {
             segments: Vec::new(),
             tiles: Vec::new(),
             data: AlignedBuffer::empty(),
-            bias: AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?,
+            bias: AlignedBuffer::empty(),
         };
         packed.lay_out();
-        if let Some(b) = bias {
-            packed.bias[..problem.oc].copy_from_slice(b);
-        }
-        let len = packed.tiles.last().map_or(0, |t| t.weights + packed.tile_len(t));
-        packed.data = AlignedBuffer::zeros(len)?;
-        packed.fill(weight, executor);
-        Ok(packed)
+        packed
+    }
+
+    fn len_needed(&self) -> usize {
+        self.tiles.last().map_or(0, |t| t.weights + self.tile_len(t))
     }
 
     /// Elements of the packed weights.

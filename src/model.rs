@@ -1,0 +1,134 @@
+//! A network with its weights: immutable, shared by any number of sessions.
+
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::models::Arch;
+use crate::passes;
+use crate::plan::PackedKey;
+use crate::session::{Session, SessionOptions};
+use crate::vision::Preprocessing;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use stridewise_kernels::conv::PackedWeights;
+
+/// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
+/// its packed weights.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    arch: Option<Arch>,
+    source: Graph,
+    graph: Graph,
+    preprocessing: Preprocessing,
+    packed: PackedCache,
+}
+
+impl Model {
+    /// Reads a safetensors file. Without an architecture it is inferred from the tensors' names and shapes.
+    ///
+    /// # Errors
+    /// When the file can't be read or is corrupt, holds a weight that is not finite, or does not fit the architecture: one
+    /// error lists every missing, unexpected and misshaped tensor.
+    pub fn from_safetensors(arch: impl Into<Option<Arch>>, path: impl AsRef<Path>) -> Result<Model> {
+        let (arch, graph, metadata) = crate::formats::safetensors::load(arch.into(), path.as_ref())?;
+        Model::assemble(Some(arch), graph, &metadata)
+    }
+
+    /// Random weights, initialised as PyTorch does; the same for a seed on every machine.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn random(arch: Arch, seed: u64) -> Result<Model> {
+        let graph = arch.graph(None, &mut crate::models::init::Initializer::new(seed))?;
+        Model::assemble(Some(arch), graph, &HashMap::new())
+    }
+
+    /// The model that comes with the library: a ResNet-20 trained on CIFAR-10.
+    ///
+    /// # Errors
+    /// When the embedded file does not load, which a test rules out.
+    #[cfg(feature = "builtin-model")]
+    pub fn builtin() -> Result<Model> {
+        let bytes = crate::models::builtin::BYTES;
+        let (arch, graph, metadata) = crate::formats::safetensors::load_bytes(None, bytes, "the built-in model")?;
+        Model::assemble(Some(arch), graph, &metadata)
+    }
+
+    /// A graph of one's own.
+    ///
+    /// # Errors
+    /// When the graph is malformed; the error names the node.
+    pub fn from_graph(graph: Graph) -> Result<Model> {
+        Model::assemble(None, graph, &HashMap::new())
+    }
+
+    fn assemble(arch: Option<Arch>, source: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
+        let graph = passes::optimise(&source)?;
+        let preprocessing = Preprocessing::for_model(graph.input().size, metadata);
+        Ok(Model(Arc::new(Inner { arch, source, graph, preprocessing, packed: PackedCache::default() })))
+    }
+
+    /// The architecture, if it is one that this crate knows.
+    pub fn arch(&self) -> Option<Arch> {
+        self.0.arch
+    }
+
+    /// The network as it was loaded.
+    pub fn source_graph(&self) -> &Graph {
+        &self.0.source
+    }
+
+    /// The network as it runs: folded and fused.
+    pub fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+
+    /// How a picture becomes this network's input.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.0.preprocessing
+    }
+
+    /// The names of the classes, where the number of outputs tells them: 1,000 of ImageNet or 10 of CIFAR-10.
+    pub fn labels(&self) -> Option<&'static [&'static str]> {
+        let graph = &self.0.graph;
+        let shapes = graph.infer_shapes(1, graph.input().size).ok()?;
+        let output = graph.outputs().first()?;
+        crate::vision::labels::labels(*shapes.get(output.0)?.dims().last()?)
+    }
+
+    /// Plans, packs and allocates: everything that a run needs.
+    ///
+    /// # Errors
+    /// When an option means nothing here, the input size does not fit the network, or memory is over the limit.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session> {
+        Session::new(self.clone(), options)
+    }
+
+    pub(crate) fn packed(&self) -> &PackedCache {
+        &self.0.packed
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({}, {} nodes)", self.0.graph.name, self.0.graph.nodes().len())
+    }
+}
+
+/// Packed weights by what they were packed from and for.
+#[derive(Default)]
+pub(crate) struct PackedCache(Mutex<HashMap<PackedKey, Arc<PackedWeights>>>);
+
+impl PackedCache {
+    pub fn get_or_insert(&self, key: PackedKey, pack: impl FnOnce() -> Result<PackedWeights>) -> Result<Arc<PackedWeights>> {
+        let mut map = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(found) = map.get(&key) {
+            return Ok(found.clone());
+        }
+        let packed = Arc::new(pack()?);
+        map.insert(key, packed.clone());
+        Ok(packed)
+    }
+}

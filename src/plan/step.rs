@@ -1,0 +1,160 @@
+//! One step of a plan: a kernel call with its buffers, and what `explain` says of it.
+
+use crate::error::{Error, Result};
+use crate::graph::{Activation, ValueId};
+use crate::tensor::Shape;
+use std::ops::Range;
+use stridewise_kernels::conv::{Conv, Residual};
+use stridewise_kernels::elementwise::Elementwise;
+use stridewise_kernels::pool::Pool;
+use stridewise_kernels::{Executor, Geometry, Isa, layout, softmax};
+
+/// What a step computes.
+pub(crate) enum Compute {
+    Conv(Box<Conv>),
+    Pool(Pool),
+    Elementwise(Elementwise),
+    Copy { from: Geometry, step: [usize; 2], before: usize, to: Geometry },
+    Flatten { from: Geometry, to: Geometry },
+    Softmax { from: Geometry, to: Geometry },
+}
+
+/// A kernel call: which, from where, to where.
+pub(crate) struct Step {
+    pub compute: Compute,
+    pub inputs: Vec<Range<usize>>,
+    pub output: Range<usize>,
+    /// The output takes the place of the second input, the residual.
+    pub in_place: bool,
+    /// Of the output.
+    pub geometry: Geometry,
+    pub value: (ValueId, Shape),
+    /// Values that share the output's buffer under another shape.
+    pub aliases: Vec<(ValueId, Shape)>,
+    pub info: StepInfo,
+}
+
+/// What a plan decided for one step, for people and programs to read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepInfo {
+    /// The node's name.
+    pub name: String,
+    /// The value written: the name of the last node that was fused into this step, and the key of its tap.
+    pub value: String,
+    /// The op, by its ONNX name.
+    pub op: &'static str,
+    /// The convolution problem in its one spelling; empty for other ops.
+    pub problem: String,
+    /// Shape of the first input.
+    pub input: Shape,
+    /// Shape of the output.
+    pub output: Shape,
+    /// Multiply-accumulates; 0 for ops that are not convolutions.
+    pub macs: u64,
+    /// The algorithm's name; empty for ops that have but one.
+    pub algorithm: &'static str,
+    /// Pixels × output channels of the register tile; empty for other ops.
+    pub tile: String,
+    /// What is done in registers before the store: `bias`, `residual`, `relu`, joined by `+`.
+    pub epilogue: String,
+    /// Threads along output channels and along pixels.
+    pub partition: [usize; 2],
+    /// The instruction set.
+    pub isa: Isa,
+    /// Why this algorithm.
+    pub reason: &'static str,
+    /// Bytes of packed weights.
+    pub weight_bytes: usize,
+}
+
+impl StepInfo {
+    pub(super) fn empty(shape: Shape) -> StepInfo {
+        StepInfo {
+            name: String::new(),
+            value: String::new(),
+            op: "",
+            problem: String::new(),
+            input: shape,
+            output: shape,
+            macs: 0,
+            algorithm: "",
+            tile: String::new(),
+            epilogue: String::new(),
+            partition: [1, 1],
+            isa: Isa::Portable,
+            reason: "",
+            weight_bytes: 0,
+        }
+    }
+
+    pub(super) fn describe_conv(&mut self, conv: &Conv, reason: &'static str, residual: bool, activation: Activation) {
+        self.problem = conv.problem().to_string();
+        self.macs = conv.problem().macs();
+        self.algorithm = conv.algorithm().name();
+        self.tile = conv.tile();
+        self.partition = conv.partition();
+        self.weight_bytes = conv.weight_bytes();
+        self.reason = reason;
+        let activation = match activation {
+            Activation::None => None,
+            Activation::Relu => Some("relu"),
+            Activation::Clamp(..) => Some("clamp"),
+        };
+        self.epilogue = ["bias"].into_iter().chain(residual.then_some("residual")).chain(activation).collect::<Vec<_>>().join("+");
+    }
+}
+
+impl Step {
+    /// Runs the step on the arena.
+    pub fn run(&self, executor: &dyn Executor, arena: &mut [f32], scratch: &mut [f32]) -> Result<()> {
+        let (before, output, after) = split(arena, &self.output)?;
+        // A value that is not the output lies entirely on one side of it: the arena never overlaps values that live together.
+        let input = |index: usize| -> Result<&[f32]> {
+            let range = self.inputs.get(index).ok_or_else(|| self.corrupt())?;
+            let slice = match range.start.checked_sub(self.output.end) {
+                Some(start) => after.get(start..start + range.len()),
+                None => before.get(range.clone()),
+            };
+            slice.ok_or_else(|| self.corrupt())
+        };
+        match &self.compute {
+            Compute::Conv(conv) => {
+                let residual = match self.inputs.len() {
+                    1 => Residual::None,
+                    _ if self.in_place => Residual::InPlace,
+                    _ => Residual::Buffer(input(1)?),
+                };
+                conv.run(executor, input(0)?, residual, output, scratch)?;
+            }
+            Compute::Pool(pool) => pool.run(executor, input(0)?, output)?,
+            Compute::Elementwise(op) => {
+                let second = if self.inputs.len() > 1 { Some(input(1)?) } else { None };
+                op.run(executor, input(0)?, second, output)?;
+            }
+            Compute::Copy { from, step, before, to } => layout::copy_strided(executor, input(0)?, from, *step, *before, output, to)?,
+            Compute::Flatten { from, to } => layout::flatten(executor, input(0)?, from, output, to)?,
+            Compute::Softmax { from, to } => {
+                layout::copy_strided(executor, input(0)?, from, [1, 1], 0, output, to)?;
+                for row in output.chunks_exact_mut(to.image_stride()) {
+                    softmax::softmax_rows(&mut row[..to.c], to.c);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn corrupt(&self) -> Error {
+        Error::Graph { node: self.info.name.clone(), reason: "its buffers overlap: the plan is wrong; please report this".into() }
+    }
+}
+
+/// The arena before, in and behind a range.
+fn split<'a>(arena: &'a mut [f32], range: &Range<usize>) -> Result<(&'a [f32], &'a mut [f32], &'a [f32])> {
+    if range.start > range.end || range.end > arena.len() {
+        return Err(Error::Shape { what: "arena".into(), expected: format!("{range:?}"), found: format!("{} elements", arena.len()) });
+    }
+    let (before, rest) = arena.split_at_mut(range.start);
+    let (inside, after) = rest.split_at_mut(range.len());
+    Ok((before, inside, after))
+}
