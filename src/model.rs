@@ -1,8 +1,10 @@
 //! A network with its weights: immutable, shared by any number of sessions.
 
 use crate::error::Result;
+use crate::formats::safetensors;
 use crate::graph::Graph;
 use crate::models::Arch;
+use crate::models::init::Initializer;
 use crate::passes;
 use crate::plan::PackedKey;
 use crate::session::{Session, SessionOptions};
@@ -19,30 +21,29 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     arch: Option<Arch>,
-    source: Graph,
     graph: Graph,
     preprocessing: Preprocessing,
     packed: PackedCache,
 }
 
 impl Model {
-    /// Reads a safetensors file. Without an architecture it is inferred from the tensors' names and shapes.
+    /// Reads a safetensors file. Without an architecture it is the one that the file's metadata names, or else inferred from
+    /// the tensors' names and shapes.
     ///
     /// # Errors
     /// When the file can't be read or is corrupt, holds a weight that is not finite, or does not fit the architecture: one
     /// error lists every missing, unexpected and misshaped tensor.
     pub fn from_safetensors(arch: impl Into<Option<Arch>>, path: impl AsRef<Path>) -> Result<Model> {
-        let (arch, graph, metadata) = crate::formats::safetensors::load(arch.into(), path.as_ref())?;
-        Model::assemble(Some(arch), graph, &metadata)
+        Model::from_loaded(safetensors::load(arch.into(), path.as_ref())?)
     }
 
     /// Random weights, initialised as PyTorch does; the same for a seed on every machine.
     ///
     /// # Errors
-    /// When there is no memory for them.
+    /// When the architecture's numbers are out of range, or there is no memory for its weights.
     pub fn random(arch: Arch, seed: u64) -> Result<Model> {
-        let graph = arch.graph(None, &mut crate::models::init::Initializer::new(seed))?;
-        Model::assemble(Some(arch), graph, &HashMap::new())
+        let graph = arch.graph(arch.default_classes(), &mut Initializer::new(seed))?;
+        Model::assemble(Some(arch), passes::optimise(graph)?, &HashMap::new())
     }
 
     /// The model that comes with the library: a ResNet-20 trained on CIFAR-10.
@@ -51,33 +52,38 @@ impl Model {
     /// When the embedded file does not load, which a test rules out.
     #[cfg(feature = "builtin-model")]
     pub fn builtin() -> Result<Model> {
-        let bytes = crate::models::builtin::BYTES;
-        let (arch, graph, metadata) = crate::formats::safetensors::load_bytes(None, bytes, "the built-in model")?;
-        Model::assemble(Some(arch), graph, &metadata)
+        Model::from_loaded(safetensors::load_bytes(None, crate::models::builtin::BYTES, Path::new("the built-in model"))?)
     }
 
-    /// A graph of one's own.
+    /// A graph of one's own, BatchNorm folded and epilogues fused.
     ///
     /// # Errors
     /// When the graph is malformed; the error names the node.
     pub fn from_graph(graph: Graph) -> Result<Model> {
+        Model::assemble(None, passes::optimise(graph)?, &HashMap::new())
+    }
+
+    /// A graph that runs as it is, every node a step of its own: for comparing with the optimised one.
+    ///
+    /// # Errors
+    /// When the graph is malformed; the error names the node.
+    pub fn from_graph_as_is(graph: Graph) -> Result<Model> {
+        graph.infer_shapes(1, graph.input().size)?;
         Model::assemble(None, graph, &HashMap::new())
     }
 
-    fn assemble(arch: Option<Arch>, source: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
-        let graph = passes::optimise(&source)?;
-        let preprocessing = Preprocessing::for_model(graph.input().size, metadata);
-        Ok(Model(Arc::new(Inner { arch, source, graph, preprocessing, packed: PackedCache::default() })))
+    fn from_loaded(loaded: safetensors::Loaded) -> Result<Model> {
+        Model::assemble(Some(loaded.arch), passes::optimise(loaded.graph)?, &loaded.metadata)
+    }
+
+    fn assemble(arch: Option<Arch>, graph: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
+        let preprocessing = Preprocessing::for_model(graph.input().size, metadata)?;
+        Ok(Model(Arc::new(Inner { arch, graph, preprocessing, packed: PackedCache::default() })))
     }
 
     /// The architecture, if it is one that this crate knows.
     pub fn arch(&self) -> Option<Arch> {
         self.0.arch
-    }
-
-    /// The network as it was loaded.
-    pub fn source_graph(&self) -> &Graph {
-        &self.0.source
     }
 
     /// The network as it runs: folded and fused.

@@ -2,6 +2,7 @@
 //!
 //! `models` and `formats` write a graph, `passes` rewrite it, `plan` reads it. Ops and their attributes follow ONNX.
 
+mod infer;
 mod op;
 
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};

@@ -6,7 +6,8 @@ mod layout;
 mod memory;
 mod step;
 
-pub(crate) use step::{Step, StepInfo as PlannedStep};
+pub(crate) use step::Step;
+pub use step::StepInfo;
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
@@ -152,9 +153,7 @@ fn lifetimes(graph: &Graph, buffers: &Buffers, output: ValueId) -> (Slots, Vec<b
         };
         match residual {
             Some((x, residual))
-                if x != residual
-                    && last_use[residual.0] == now
-                    && buffers.geometry[residual.0] == buffers.geometry[node.output.0] =>
+                if x != residual && last_use[residual.0] == now && buffers.geometry[residual.0] == buffers.geometry[node.output.0] =>
             {
                 let slot = slots.of_value[residual.0];
                 slots.of_value[node.output.0] = slot;
@@ -197,26 +196,25 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn step(&self, index: usize, node: &Node) -> Result<(Compute, PlannedStep)> {
+    fn step(&self, index: usize, node: &Node) -> Result<(Compute, StepInfo)> {
         let refuse = |reason: String| Error::Graph { node: node.name.clone(), reason };
         let &x = node.inputs.first().ok_or_else(|| refuse("no input".into()))?;
         let (input, output) = (self.buffers.geometry_of(x), self.buffers.geometry_of(node.output));
         let table = self.request.table;
-        let mut info = PlannedStep {
+        let mut info = StepInfo {
             name: node.name.clone(),
             value: self.graph.value(node.output).name.clone(),
             op: node.op.name(),
             input: self.shapes[x.0],
             output: self.shapes[node.output.0],
             isa: table.isa(),
-            ..PlannedStep::empty(self.shapes[x.0])
+            ..StepInfo::empty(self.shapes[x.0])
         };
         let windows = |axis: usize, pool: &crate::graph::PoolAttributes, size: usize, count: usize, padding: bool| {
             Windows::sliding(size, [pool.kernel[axis], pool.stride[axis]], [pool.pads[axis], pool.pads[axis + 2]], count, padding)
         };
-        let pool = |reduction, rows, columns| -> Result<Compute> {
-            Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?))
-        };
+        let pool =
+            |reduction, rows, columns| -> Result<Compute> { Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?)) };
         let compute = match &node.op {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
                 let problem = problem_of(node, [input.n, input.c, input.h, input.w])
@@ -246,20 +244,14 @@ impl Builder<'_> {
                 let &other = node.inputs.get(1).ok_or_else(|| refuse("a sum needs two inputs".into()))?;
                 Compute::Elementwise(Elementwise::add(input, self.buffers.geometry_of(other), output, clamp(*activation), table)?)
             }
-            Op::MaxPool(p) => pool(
-                Reduction::Maximum,
-                windows(0, p, input.h, output.h, false)?,
-                windows(1, p, input.w, output.w, false)?,
-            )?,
+            Op::MaxPool(p) => pool(Reduction::Maximum, windows(0, p, input.h, output.h, false)?, windows(1, p, input.w, output.w, false)?)?,
             Op::AveragePool { pool: p, count_include_pad } => pool(
                 Reduction::Mean,
                 windows(0, p, input.h, output.h, *count_include_pad)?,
                 windows(1, p, input.w, output.w, *count_include_pad)?,
             )?,
             Op::GlobalAveragePool => pool(Reduction::Mean, Windows::adaptive(input.h, 1)?, Windows::adaptive(input.w, 1)?)?,
-            Op::AdaptiveAveragePool([oh, ow]) => {
-                pool(Reduction::Mean, Windows::adaptive(input.h, *oh)?, Windows::adaptive(input.w, *ow)?)?
-            }
+            Op::AdaptiveAveragePool([oh, ow]) => pool(Reduction::Mean, Windows::adaptive(input.h, *oh)?, Windows::adaptive(input.w, *ow)?)?,
             Op::Slice { step } => Compute::Copy { from: input, step: *step, before: 0, to: output },
             Op::Pad { before, .. } => Compute::Copy { from: input, step: [1, 1], before: *before, to: output },
             Op::Flatten => Compute::Flatten { from: input, to: output },

@@ -3,7 +3,7 @@
 mod explain;
 mod pool;
 
-pub use crate::plan::PlannedStep as StepInfo;
+pub use crate::plan::StepInfo;
 pub use pool::{MAX_THREADS, ThreadPool};
 
 use crate::error::{Error, Result};
@@ -54,6 +54,9 @@ impl Default for SessionOptions {
     }
 }
 
+/// Called after each step with the buffer that it wrote.
+type AfterStep<'a> = dyn FnMut(&plan::Step, &[f32]) -> Result<()> + 'a;
+
 /// One caller's running network: its plan, its arena, its threads. `Send`; one run at a time.
 pub struct Session {
     model: Model,
@@ -100,7 +103,7 @@ impl Session {
     /// # Errors
     /// When `input` or `output` has another shape than [`Session::input_shape`] or [`Session::output_shape`].
     pub fn run_into(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>) -> Result<()> {
-        self.execute(input, output, &mut |_, _, _| Ok(()))
+        self.execute(input, output, &mut |_, _| Ok(()))
     }
 
     /// Like [`Session::run`], and hands the value of every step, NCHW, to `tap` with its name. Values that fusion made
@@ -113,7 +116,7 @@ impl Session {
         let mut output = Tensor::zeros(self.plan.output_shape)?;
         let model = self.model.clone();
         let pool = self.pool.clone();
-        self.execute(input.view(), &mut output, &mut |step, buffer, _| {
+        self.execute(input.view(), &mut output, &mut |step, buffer| {
             for (value, shape) in std::iter::once(&step.value).chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
                 layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
@@ -124,12 +127,7 @@ impl Session {
         Ok(output)
     }
 
-    fn execute(
-        &mut self,
-        input: TensorView<'_, f32>,
-        output: &mut Tensor<f32>,
-        after: &mut dyn FnMut(&plan::Step, &[f32], usize) -> Result<()>,
-    ) -> Result<()> {
+    fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, after: &mut AfterStep<'_>) -> Result<()> {
         let mismatch = |what: &str, expected: Shape, found: Shape| Error::Shape {
             what: what.into(),
             expected: expected.to_string(),
@@ -143,9 +141,9 @@ impl Session {
         }
         let (place, geometry) = &self.plan.input;
         layout::from_nchw(&self.pool, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
-        for (index, step) in self.plan.steps.iter().enumerate() {
+        for step in &self.plan.steps {
             step.run(&self.pool, &mut self.arena, &mut self.scratch)?;
-            after(step, &self.arena[step.output.clone()], index)?;
+            after(step, &self.arena[step.output.clone()])?;
         }
         let (place, geometry) = &self.plan.output;
         layout::to_nchw(&self.pool, &self.arena[place.clone()], geometry, output.as_mut_slice())?;

@@ -100,8 +100,7 @@ struct Resident {
 
 impl Resident {
     fn start(threads: usize) -> std::result::Result<Resident, rayon::ThreadPoolBuildError> {
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(|i| format!("stridewise-{}", i + 1)).build()?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(|i| format!("stridewise-{}", i + 1)).build()?;
         let workers = (1..threads).map(|_| Worker { thread: OnceLock::new(), parked: AtomicBool::new(false) }).collect();
         let team = Arc::new(Team {
             turn: Mutex::new(()),
@@ -169,7 +168,11 @@ impl Team {
         let mut spins = 0u32;
         while self.busy.load(Ordering::Acquire) != 0 {
             // Workers that were parked may share this core with us.
-            if spins > 1 << 14 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if spins > 1 << 14 {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
             spins = spins.saturating_add(1);
         }
         let worker_panicked = self.panicked.swap(false, Ordering::SeqCst);
