@@ -16,8 +16,10 @@ pub struct KernelTable {
     pub(crate) add: RowFn,
     pub(crate) clamp: RowFn,
     pub(crate) affine: RowFn,
-    /// A chain of independent FMAs, for [`crate::peak`].
+    /// Independent chains of FMAs, for [`crate::peak`].
     pub(crate) fma_chain: unsafe fn(u64) -> f32,
+    /// How many of them.
+    pub(crate) fma_chains: usize,
 }
 
 /// A line of the list.
@@ -33,7 +35,7 @@ pub struct Kernel {
 
 /// Instantiates every generic kernel for one vector type, inside functions with the given target features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $vector:ty, $isa:expr, [$($blocks:literal),+]) => {
+    ($(#[$features:meta])? $vector:ty, $isa:expr, blocks [$($blocks:literal),+], fma_chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
@@ -52,7 +54,7 @@ macro_rules! instantiate {
             $(#[$features])?
             pub(super) unsafe fn fma_chain(rounds: u64) -> f32 {
                 // SAFETY: the caller says that the instruction set is there.
-                unsafe { $crate::peak::fma_chain::<$vector>(rounds) }
+                unsafe { $crate::peak::fma_chain::<$vector, $chains>(rounds) }
             }
         }
 
@@ -73,6 +75,7 @@ macro_rules! instantiate {
             clamp: kernels::clamp,
             affine: kernels::affine,
             fma_chain: kernels::fma_chain,
+            fma_chains: $chains,
         };
     };
     (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) = $body:expr) => {

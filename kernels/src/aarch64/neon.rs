@@ -86,5 +86,6 @@ crate::table::instantiate!(
     #[target_feature(enable = "neon")]
     Vector,
     crate::Isa::Neon,
-    [1]
+    blocks [1],
+    fma_chains 6
 );

@@ -62,5 +62,6 @@ crate::table::instantiate!(
     #[target_feature(enable = "avx2,fma")]
     Vector,
     crate::Isa::Avx2,
-    [1]
+    blocks [1],
+    fma_chains 6
 );
