@@ -271,11 +271,6 @@ fn clamp(activation: Activation) -> (f32, f32) {
     }
 }
 
-/// N, C, H, W of the planned input, for messages.
-pub(crate) fn input_dims(shape: &Shape) -> Result<[usize; 4]> {
-    dims4(shape, "input")
-}
-
 /// Which weights a packing was made from, and for what.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PackedKey {

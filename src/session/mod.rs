@@ -156,10 +156,13 @@ impl Session {
             return Ok(());
         }
         let channels = self.model.graph().input().channels;
-        let [batch, c, h, w] = plan::input_dims(&shape)?;
-        if c != channels || shape.dims().len() != 4 {
-            return Err(Error::Shape { what: "input".into(), expected: format!("[N, {channels}, H, W]"), found: shape.to_string() });
-        }
+        let [batch, h, w] = match *shape.dims() {
+            [batch, c, h, w] if c == channels => [batch, h, w],
+            _ => {
+                let (expected, found) = (format!("[N, {channels}, H, W]"), shape.to_string());
+                return Err(Error::Shape { what: "input".into(), expected, found });
+            }
+        };
         let request = Request { batch, size: [h, w], table: self.table, executor: &self.pool, max_memory: self.max_memory };
         let plan = Plan::new(self.model.graph(), &request, self.model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
