@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 use crate::model::PackedCache;
 use crate::tensor::Shape;
-use layout::{Buffers, dims4, problem_of};
+use layout::{Buffers, problem_of};
 use memory::Lifetime;
 use std::ops::Range;
 use std::sync::Arc;
