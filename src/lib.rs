@@ -1,6 +1,7 @@
 //! Stridewise runs convolutional networks on a CPU, inside your program.
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
 pub mod error;
 pub mod graph;
 pub mod tensor;
