@@ -5,6 +5,7 @@ pub mod atomic_file;
 pub mod error;
 pub mod graph;
 pub mod tensor;
+pub mod vision;
 
 pub use error::{Error, Result};
 pub use tensor::{Shape, Tensor, TensorView};
