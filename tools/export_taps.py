@@ -49,8 +49,6 @@ def record(model, x):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # train and eval graphs differ in some models: both are named in full
         train, evaluation = get_graph_node_names(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
         extractor = create_feature_extractor(model, train_return_nodes=train[1:], eval_return_nodes=evaluation[1:])
     recorder = Recorder(extractor.eval())
     with torch.no_grad():
@@ -66,7 +64,8 @@ def build(name, classes):
 
         return CifarNet(int(cifar[2]), "none" if cifar[1] == "plain" else "projection", classes or 10)
     if name not in torchvision.models.list_models(module=torchvision.models):
-        raise SystemExit(f"{name}: not a classification model of torchvision {torchvision.__version__}, nor resnetN-cifar10 or plainN-cifar10")
+        known = f"a classification model of torchvision {torchvision.__version__}, resnetN-cifar10 or plainN-cifar10"
+        raise SystemExit(f"{name}: unknown, expected {known}")
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(name, weights=None, num_classes=classes or 1000, **options)
 
@@ -79,7 +78,8 @@ def load_weights(model, path):
         raise SystemExit(f"{path}: {error}")
     expected = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     found = {k: v for k, v in found.items() if not k.endswith("num_batches_tracked")}
-    wrong = [f"{k}: missing" for k in expected.keys() - found.keys()] + [f"{k}: unexpected" for k in found.keys() - expected.keys()]
+    wrong = [f"{k}: missing" for k in expected.keys() - found.keys()]
+    wrong += [f"{k}: unexpected" for k in found.keys() - expected.keys()]
     for k in expected.keys() & found.keys():
         if expected[k].shape != found[k].shape:
             wrong.append(f"{k}: expected {list(expected[k].shape)}, found {list(found[k].shape)}")
@@ -108,7 +108,8 @@ def main():
     p.add_argument("--classes", type=int, help="default 1000, or 10 for CIFAR-10")
     p.add_argument("--input", metavar="X.npy", required=True)
     p.add_argument("-o", "--output", metavar="TAPS.safetensors", required=True)
-    p.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the computation and the file (default %(default)s)")
+    help_dtype = "of the computation and the file (default %(default)s)"
+    p.add_argument("--dtype", choices=("float32", "float64"), default="float32", help=help_dtype)
     a = p.parse_args()
 
     x = load_input(a.input)
