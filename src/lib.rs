@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod atomic_file;
+pub mod compare;
 pub mod error;
 pub mod formats;
 pub mod graph;
