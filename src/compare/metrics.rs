@@ -206,6 +206,34 @@ impl Comparison {
         position.reverse();
         position
     }
+
+    /// The metrics as pairs of name and value, for people.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let place =
+            |d: Deviation| format!("{:.3e} at {:?}: {}, reference {}", d.error, self.position(d.index), plain(d.value), plain(d.reference));
+        let mut list = vec![("max|Δ| / max|ref|", format!("{:.3e}", self.relative_to_max())), ("max|Δ|", place(self.max_abs))];
+        list.extend(self.max_rel.map(|d| ("max|Δ/ref|", place(d))));
+        list.push(("RMS of Δ", format!("{:.3e}", self.rms)));
+        list.push(("cosine", format!("{:.12}", self.cosine)));
+        list.push(("SNR", format!("{:.1} dB", self.snr_db)));
+        if let Some(a) = self.argmax {
+            list.push(("argmax", format!("agrees in {} of {} rows", a.equal, a.rows)));
+        }
+        if self.non_finite.count > 0 {
+            let at = self.position(self.non_finite.first.unwrap_or(0));
+            list.push(("NaN or infinite", format!("{} elements unlike their reference, the first at {at:?}", self.non_finite.count)));
+        }
+        if self.violations.count > 0 {
+            let at = self.position(self.violations.first.unwrap_or(0));
+            list.push(("beyond rtol/atol", format!("{} elements, the first at {at:?}", self.violations.count)));
+        }
+        list
+    }
+}
+
+/// Eight digits, with an exponent only where it helps.
+fn plain(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { format!("{value:.7}") } else { format!("{value:.7e}") }
 }
 
 /// |a − b|; 0 for two NaN and for two equal infinities, infinite where only one of them is finite.

@@ -16,5 +16,5 @@ pub use histogram::ErrorHistogram;
 pub use layers::{Layer, LayerComparer, LayerReport, Outcome};
 pub use metrics::{Agreement, Comparison, Deviation, Elementwise, Tolerance, Violations};
 #[cfg(feature = "cli")]
-pub use report::{Report, describe};
+pub use report::Report;
 pub use taps::{Reference, TapFile};

@@ -1,7 +1,7 @@
 //! A comparison as one HTML page: verdict, plot and tables, with nothing loaded from elsewhere.
 
 use super::plot;
-use super::{Comparison, Deviation, ErrorHistogram, Layer, LayerReport, Outcome};
+use super::{Comparison, ErrorHistogram, Layer, LayerReport, Outcome};
 use crate::error::Result;
 use std::fmt::Write;
 
@@ -62,7 +62,7 @@ impl Report<'_> {
             row(name, value);
         }
         if let Some((comparison, _)) = self.output {
-            for (name, value) in describe(comparison) {
+            for (name, value) in comparison.describe() {
                 row(&format!("output: {name}"), &value);
             }
         }
@@ -72,34 +72,6 @@ impl Report<'_> {
         }
         page.push_str("</table>\n");
     }
-}
-
-/// The metrics of a comparison as pairs of name and value, for people.
-pub fn describe(c: &Comparison) -> Vec<(&'static str, String)> {
-    let place =
-        |d: Deviation| format!("{:.3e} at {:?}: {}, reference {}", d.error, c.position(d.index), plain(d.value), plain(d.reference));
-    let mut list = vec![("max|Δ| / max|ref|", format!("{:.3e}", c.relative_to_max())), ("max|Δ|", place(c.max_abs))];
-    list.extend(c.max_rel.map(|d| ("max|Δ/ref|", place(d))));
-    list.push(("RMS of Δ", format!("{:.3e}", c.rms)));
-    list.push(("cosine", format!("{:.12}", c.cosine)));
-    list.push(("SNR", format!("{:.1} dB", c.snr_db)));
-    if let Some(a) = c.argmax {
-        list.push(("argmax", format!("agrees in {} of {} rows", a.equal, a.rows)));
-    }
-    if c.non_finite.count > 0 {
-        let at = c.position(c.non_finite.first.unwrap_or(0));
-        list.push(("NaN or infinite", format!("{} elements unlike their reference, the first at {at:?}", c.non_finite.count)));
-    }
-    if c.violations.count > 0 {
-        let at = c.position(c.violations.first.unwrap_or(0));
-        list.push(("beyond rtol/atol", format!("{} elements, the first at {at:?}", c.violations.count)));
-    }
-    list
-}
-
-/// Eight digits, with an exponent only where it helps.
-fn plain(value: f64) -> String {
-    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { format!("{value:.7}") } else { format!("{value:.7e}") }
 }
 
 fn write_layers(page: &mut String, report: &LayerReport) {

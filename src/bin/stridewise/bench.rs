@@ -127,8 +127,7 @@ impl Bench {
     }
 
     fn measure(&self, contenders: &mut [Contender], output: &Output) -> Result<(), Failure> {
-        // In thousandths of each contender's share.
-        let mut progress = Progress::new(output, 1000 * contenders.len() as u64, "‰");
+        let mut progress = Progress::new(output, 100, "%");
         let share = |c: &Contender, timed: f64| match self.runs {
             Some(runs) => c.seconds.len() as f64 / f64::from(runs),
             None => timed / self.seconds,
@@ -150,7 +149,8 @@ impl Bench {
                     timed += seconds;
                 }
                 open |= share(contender, timed) < 1.0;
-                let done = contenders.iter().map(|c| (1000.0 * share(c, c.seconds.iter().sum()).min(1.0)) as u64).sum::<u64>();
+                let done = contenders.iter().map(|c| share(c, c.seconds.iter().sum()).min(1.0)).sum::<f64>();
+                let done = (100.0 * done / contenders.len() as f64) as u64;
                 progress.add(done.saturating_sub(shown));
                 shown = done;
             }

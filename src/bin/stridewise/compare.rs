@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stridewise::compare::{
-    Comparison, Elementwise, ErrorHistogram, LayerComparer, LayerReport, Outcome, Report, TapFile, Tolerance, Violations, describe,
+    Comparison, Elementwise, ErrorHistogram, LayerComparer, LayerReport, Outcome, Report, TapFile, Tolerance, Violations,
 };
 use stridewise::tensor::npy::NpyTensor;
 use stridewise::{Error, Model, Session, Tensor};
@@ -241,7 +241,7 @@ fn layers_text(report: &LayerReport) -> String {
 
 fn output_text(comparison: &Comparison) -> String {
     let mut text = format!("\noutput {:?}\n", comparison.dims);
-    for (name, value) in describe(comparison) {
+    for (name, value) in comparison.describe() {
         let padding = 20usize.saturating_sub(name.chars().count());
         text += &format!("  {name}{:padding$}{value}\n", "");
     }
