@@ -136,11 +136,12 @@ impl<'a> NpyFile<'a> {
     fn open(path: &'a Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.into(), source };
         let bad = |reason: String| Error::Format { path: path.into(), reason };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
+        // A pipe is refused before it is opened: opening one waits for its writer.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(bad("not a regular file; a .npy file is needed".into()));
         }
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
         let mut stream = BufReader::new(file);
         let text = read_header(&mut stream, metadata.len()).map_err(io)?.map_err(bad)?;
         check_header(&text).map_err(bad)?;

@@ -187,7 +187,7 @@ fn a_stdout_that_is_full_is_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn pipes_and_devices_are_no_models() {
+fn pipes_and_devices_are_no_models_and_no_arrays() {
     let folder = Folder::new();
     let pipe = folder.path("pipe.safetensors");
     if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
@@ -196,6 +196,8 @@ fn pipes_and_devices_are_no_models() {
     }
     for path in [pipe.as_str(), "/dev/zero", "/dev/null"] {
         let said = fail(&mut program(&["inspect", "--model", path]));
+        assert!(said.contains("not a regular file"), "{path}: {said}");
+        let said = fail(&mut program(&["run", "--input", path, "--output", &folder.path("y.npy")]));
         assert!(said.contains("not a regular file"), "{path}: {said}");
     }
 }
