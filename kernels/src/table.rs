@@ -2,6 +2,7 @@
 
 use crate::conv::tile::TileFn;
 use crate::row::{PoolFn, RowFn};
+use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
 
 /// The kernels of one instruction set.
@@ -11,6 +12,8 @@ pub struct KernelTable {
     pub(crate) conv_tile: &'static [[TileFn; 6]],
     /// Indexed by pixels − 1.
     pub(crate) depthwise_tile: [TileFn; 6],
+    pub(crate) winograd_f2: (InputFn, OutputFn),
+    pub(crate) winograd_f4: (InputFn, OutputFn),
     pub(crate) pool_max: PoolFn,
     pub(crate) pool_mean: PoolFn,
     pub(crate) add: RowFn,
@@ -27,7 +30,7 @@ pub struct KernelTable {
 pub struct Kernel {
     /// `family-shape-isa`, for example `conv-6x64-avx512`.
     pub name: String,
-    /// What it computes: `conv`, `depthwise`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
+    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -40,9 +43,14 @@ macro_rules! instantiate {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
+            use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<$vector, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_tile<P>(args: &TileArgs) = tile::depthwise_tile::<$vector, P>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F2>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F2>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f4_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F4>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f4_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F4>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_max<>(args: &PoolArgs) = row::pool_max::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_mean<>(args: &PoolArgs) = row::pool_mean::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<$vector>);
@@ -69,6 +77,8 @@ macro_rules! instantiate {
                 kernels::depthwise_tile::<1>, kernels::depthwise_tile::<2>, kernels::depthwise_tile::<3>,
                 kernels::depthwise_tile::<4>, kernels::depthwise_tile::<5>, kernels::depthwise_tile::<6>,
             ],
+            winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
+            winograd_f4: (kernels::winograd_f4_input, kernels::winograd_f4_output),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
             add: kernels::add,
@@ -129,7 +139,9 @@ impl KernelTable {
             list.extend((0..row.len()).map(|pixels| entry("conv", format!("-{}x{}", pixels + 1, 16 * (blocks + 1)))));
         }
         list.extend((0..self.depthwise_tile.len()).map(|pixels| entry("depthwise", format!("-{}x16", pixels + 1))));
-        list.extend(["pool_max", "pool_mean", "add", "clamp", "affine"].map(|family| entry(family, String::new())));
+        list.extend(
+            ["winograd_f2", "winograd_f4", "pool_max", "pool_mean", "add", "clamp", "affine"].map(|family| entry(family, String::new())),
+        );
         list
     }
 }

@@ -5,7 +5,7 @@ mod guarded;
 use guarded::Guarded;
 use proptest::prelude::*;
 use std::sync::Arc;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::{ConvProblem, Executor, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
 
 /// Threads that each run to their end in turn or together: here, real ones.
@@ -76,31 +76,18 @@ impl Data {
     }
 }
 
-/// The halo that a direct convolution of a problem needs.
-fn halo_of(p: &ConvProblem) -> Halo {
-    let [oh, ow] = p.output();
-    let last = |o: usize, axis: usize| (o - 1) * p.stride[axis] + (p.kernel[axis] - 1) * p.dilation[axis] + 1;
-    Halo {
-        top: p.pads[0],
-        left: p.pads[1],
-        bottom: last(oh, 0).saturating_sub(p.h + p.pads[0]),
-        right: last(ow, 1).saturating_sub(p.w + p.pads[1]),
-    }
-}
-
 fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     let [oh, ow] = p.output();
     let table = KernelTable::get(setup.isa).unwrap();
     let executor = Threads(setup.threads);
-    let halo = if setup.algorithm == Algorithm::Im2colGemm { Halo::NONE } else { halo_of(p) };
-    let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], halo).unwrap();
+    let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], setup.algorithm.required_halo(p)).unwrap();
     let output = Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], setup.output_halo).unwrap();
     let residual = match setup.skip {
         Skip::None => None,
         Skip::Buffer => Some(Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], Halo { top: 1, left: 2, bottom: 0, right: 1 }).unwrap()),
         Skip::InPlace => Some(output),
     };
-    let weights = PackedWeights::pack(table, p, setup.layout, &data.weight, Some(&data.bias), &executor).unwrap();
+    let weights = PackedWeights::pack(table, p, setup.algorithm, setup.layout, &data.weight, Some(&data.bias), &executor).unwrap();
     let conv = Conv::new(*p, setup.algorithm, input, output, residual, Arc::new(weights), setup.clamp, setup.threads).unwrap();
 
     let mut input_data = Guarded::filled(input.len(), f32::NAN);
@@ -167,6 +154,10 @@ fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
         return vec![(Algorithm::Depthwise, Layout::Nchw16c), (Algorithm::Direct, Layout::Nchw), (Algorithm::Im2colGemm, Layout::Nchw)];
     }
     let mut ways = Vec::new();
+    for variant in [Winograd::F2, Winograd::F4] {
+        let algorithm = Algorithm::Winograd(variant);
+        ways.extend(algorithm.check(p, Layout::Nchw16c).is_ok().then_some((algorithm, Layout::Nchw16c)));
+    }
     for layout in [Layout::Nchw16c, Layout::Nchw] {
         ways.extend([(Algorithm::Direct, layout), (Algorithm::Im2colGemm, layout)]);
     }
@@ -187,17 +178,23 @@ fn check(p: &ConvProblem) -> usize {
     let mut runs = 0;
     for (skip, clamp, output_halo, threads) in variants {
         let exact = expected(p, &data, skip, clamp);
-        let mut first: std::collections::HashMap<Layout, Vec<u32>> = Default::default();
+        let mut first: std::collections::HashMap<(Layout, Option<Winograd>), Vec<u32>> = Default::default();
         for (algorithm, layout) in ways(p) {
+            // Winograd's transforms add up values of a whole tile, so its errors are relative to the largest of them.
+            let (variant, largest) = match algorithm {
+                Algorithm::Winograd(variant) => (Some(variant), exact.iter().fold(0f64, |m, (_, bound)| m.max(*bound))),
+                _ => (None, 0.0),
+            };
             for &isa in Isa::available() {
                 let setup = Setup { isa, algorithm, layout, threads, skip, clamp, output_halo };
                 let found = run(p, &data, setup);
                 for (i, (value, (exact, bound))) in found.iter().zip(&exact).enumerate() {
                     let error = (f64::from(*value) - exact).abs();
-                    assert!(error <= *bound, "{p} {setup:?}: output {i} is {value}, exactly {exact}: off by {error}, bound {bound}");
+                    let bound = bound.max(largest);
+                    assert!(error <= bound, "{p} {setup:?}: output {i} is {value}, exactly {exact}: off by {error}, bound {bound}");
                 }
                 let bits: Vec<u32> = found.iter().map(|v| v.to_bits()).collect();
-                let other = first.entry(layout).or_insert_with(|| bits.clone());
+                let other = first.entry((layout, variant)).or_insert_with(|| bits.clone());
                 assert!(*other == bits, "{p} {setup:?}: not the bits of the first way");
                 runs += 1;
             }
@@ -262,14 +259,19 @@ fn weights_that_do_not_fit_are_refused() {
     let table = KernelTable::get(Isa::Portable).unwrap();
     let p: ConvProblem = "n1c16h4w4o16k3p1".parse().unwrap();
     let other: ConvProblem = "n1c16h4w4o16k1".parse().unwrap();
-    assert!(PackedWeights::pack(table, &p, Layout::Nchw16c, &[0.0; 3], None, &Inline).is_err());
-    let weights = Arc::new(PackedWeights::pack(table, &other, Layout::Nchw16c, &vec![0.0; other.weight_len()], None, &Inline).unwrap());
+    assert!(PackedWeights::pack(table, &p, Algorithm::Direct, Layout::Nchw16c, &[0.0; 3], None, &Inline).is_err());
+    let weights = Arc::new(
+        PackedWeights::pack(table, &other, Algorithm::Direct, Layout::Nchw16c, &vec![0.0; other.weight_len()], None, &Inline).unwrap(),
+    );
     let g = |halo| Geometry::new(Layout::Nchw16c, [1, 16, 4, 4], halo).unwrap();
-    assert!(Conv::new(p, Algorithm::Direct, g(halo_of(&p)), g(Halo::NONE), None, weights.clone(), NONE, 1).is_err());
-    let right = Arc::new(PackedWeights::pack(table, &p, Layout::Nchw16c, &vec![0.0; p.weight_len()], None, &Inline).unwrap());
+    assert!(
+        Conv::new(p, Algorithm::Direct, g(Algorithm::Direct.required_halo(&p)), g(Halo::NONE), None, weights.clone(), NONE, 1).is_err()
+    );
+    let right =
+        Arc::new(PackedWeights::pack(table, &p, Algorithm::Direct, Layout::Nchw16c, &vec![0.0; p.weight_len()], None, &Inline).unwrap());
     assert!(Conv::new(p, Algorithm::Direct, g(Halo::NONE), g(Halo::NONE), None, right.clone(), NONE, 1).is_err(), "halo too small");
-    let conv = Conv::new(p, Algorithm::Direct, g(halo_of(&p)), g(Halo::NONE), None, right, NONE, 1).unwrap();
-    let (input, mut output) = (vec![0.0; g(halo_of(&p)).len()], vec![0.0; g(Halo::NONE).len()]);
+    let conv = Conv::new(p, Algorithm::Direct, g(Algorithm::Direct.required_halo(&p)), g(Halo::NONE), None, right, NONE, 1).unwrap();
+    let (input, mut output) = (vec![0.0; g(Algorithm::Direct.required_halo(&p)).len()], vec![0.0; g(Halo::NONE).len()]);
     assert!(conv.run(&Inline, &input[1..], Residual::None, &mut output, &mut []).is_err());
     assert!(conv.run(&Inline, &input, Residual::None, &mut output[1..], &mut []).is_err());
     assert!(conv.run(&Inline, &input, Residual::InPlace, &mut output, &mut []).is_err(), "no residual was planned");

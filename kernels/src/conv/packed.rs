@@ -1,5 +1,6 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
+use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem};
 use crate::parallel::{Executor, SharedPointer, range_of_part};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
@@ -33,12 +34,33 @@ pub(super) struct OcTile {
 /// Most steps of K that are accumulated in one chain; see [`super::tile`].
 const CHUNK_STEPS: usize = 512;
 
+/// What the packed weights are, and in which order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// `[oc tile][segment][run][tile]`, for the register tile.
+    Tiles,
+    /// `[block][kh][kw][16]`.
+    Depthwise,
+    /// Transformed: `[position]` of what `Tiles` has for a 1×1 kernel.
+    Winograd(Winograd),
+}
+
+impl Order {
+    fn of(algorithm: Algorithm) -> Order {
+        match algorithm {
+            Algorithm::Direct | Algorithm::Im2colGemm => Order::Tiles,
+            Algorithm::Depthwise => Order::Depthwise,
+            Algorithm::Winograd(variant) => Order::Winograd(variant),
+        }
+    }
+}
+
 /// Packed weights and bias of a convolution. They depend on the channels, kernel, dilation and groups of the problem, on the
 /// layout of its input and on the instruction set's tile, but on no image size: sessions of any shape share them.
 pub struct PackedWeights {
     table: &'static KernelTable,
     layout: Layout,
-    depthwise: bool,
+    order: Order,
     channels: [usize; 2],
     kernel: [usize; 2],
     unit_dilation: bool,
@@ -51,21 +73,21 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]` for an input of the given layout, on all of the executor's threads.
-    ///
-    /// `[oc tile][segment][run][tile]` for a convolution, `[block][kh][kw][16]` for a depthwise one.
+    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]` for an algorithm and an input of the given layout, on all of the
+    /// executor's threads.
     ///
     /// # Errors
-    /// When the problem is malformed, a slice has another length, or there is no memory.
+    /// When the problem is malformed or not one for the algorithm, a slice has another length, or there is no memory.
     pub fn pack(
         table: &'static KernelTable,
         problem: &ConvProblem,
+        algorithm: Algorithm,
         layout: Layout,
         weight: &[f32],
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
-        problem.validate()?;
+        algorithm.check(problem, layout)?;
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
@@ -74,7 +96,7 @@ impl PackedWeights {
         {
             return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
         }
-        let mut packed = PackedWeights::laid_out(table, problem, layout);
+        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout);
         packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         if let Some(b) = bias {
             packed.bias[..problem.oc].copy_from_slice(b);
@@ -84,20 +106,20 @@ impl PackedWeights {
         Ok(packed)
     }
 
-    /// Bytes that the weights of a problem take when packed.
+    /// Bytes that the weights of a problem take when packed for an algorithm.
     ///
     /// # Errors
-    /// When the problem is malformed.
-    pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> Result<usize, Error> {
-        problem.validate()?;
-        Ok(PackedWeights::laid_out(table, problem, layout).len_needed().saturating_mul(size_of::<f32>()))
+    /// When the problem is malformed or not one for the algorithm.
+    pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<usize, Error> {
+        algorithm.check(problem, layout)?;
+        Ok(PackedWeights::laid_out(table, problem, algorithm, layout).len_needed().saturating_mul(size_of::<f32>()))
     }
 
-    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> PackedWeights {
+    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> PackedWeights {
         let mut packed = PackedWeights {
             table,
             layout,
-            depthwise: problem.is_depthwise() && layout == Layout::Nchw16c,
+            order: Order::of(algorithm),
             channels: [problem.c, problem.oc],
             kernel: problem.kernel,
             unit_dilation: problem.dilation[1] == 1,
@@ -113,6 +135,19 @@ impl PackedWeights {
     }
 
     fn len_needed(&self) -> usize {
+        self.positions().saturating_mul(self.position_len())
+    }
+
+    /// How many times the tiles' weights are there: for each position of a Winograd tile.
+    fn positions(&self) -> usize {
+        match self.order {
+            Order::Winograd(variant) => variant.positions(),
+            _ => 1,
+        }
+    }
+
+    /// Elements of all tiles at one position.
+    fn position_len(&self) -> usize {
         self.tiles.last().map_or(0, |t| t.weights + self.tile_len(t))
     }
 
@@ -142,8 +177,13 @@ impl PackedWeights {
         &self.segments
     }
 
-    pub(super) fn tile_weights(&self, tile: &OcTile) -> &[f32] {
-        &self.data[tile.weights..tile.weights + self.tile_len(tile)]
+    pub(super) fn tile_weights(&self, tile: &OcTile, position: usize) -> &[f32] {
+        &self.data[position * self.position_len() + tile.weights..][..self.tile_len(tile)]
+    }
+
+    /// The bias, padded to blocks.
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.bias
     }
 
     pub(super) fn tile_bias(&self, tile: &OcTile) -> &[f32] {
@@ -168,7 +208,7 @@ impl PackedWeights {
             && self.unit_dilation == (problem.dilation[1] == 1)
             && self.groups == problem.groups
             && self.layout == layout
-            && self.depthwise == (algorithm == Algorithm::Depthwise);
+            && self.order == Order::of(algorithm);
         if same {
             return Ok(());
         }
@@ -188,7 +228,7 @@ impl PackedWeights {
     /// Splits OC into tiles, and K of each tile into segments.
     fn lay_out(&mut self) {
         let blocks = self.channels[1].div_ceil(BLOCK);
-        if self.depthwise {
+        if self.order == Order::Depthwise {
             self.run = 1;
             self.segments = self.taps(0);
             let count = self.segments.len();
@@ -255,7 +295,7 @@ impl PackedWeights {
     }
 
     fn taps(&self, channel: usize) -> Vec<Segment> {
-        let [rows, columns] = self.kernel;
+        let [rows, columns] = if let Order::Winograd(_) = self.order { [1, 1] } else { self.kernel };
         (0..rows * columns).map(|t| Segment { channel, kh: t / columns, kw: t % columns }).collect()
     }
 
@@ -269,16 +309,20 @@ impl PackedWeights {
         let packed = &*self;
         executor.run(&|thread| {
             for tile in &packed.tiles[range_of_part(packed.tiles.len(), executor.threads(), thread)] {
-                let len = packed.tile_len(tile);
-                // SAFETY: the buffer was made to hold every tile; tiles do not overlap and are shared out to the threads.
-                let destination = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(tile.weights), len) };
-                packed.fill_tile(weight, tile, destination);
+                let mut destinations = Vec::with_capacity(packed.positions());
+                for position in 0..packed.positions() {
+                    let offset = position * packed.position_len() + tile.weights;
+                    // SAFETY: the buffer was made to hold every tile at every position; tiles do not overlap and are shared
+                    // out to the threads.
+                    destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
+                }
+                packed.fill_tile(weight, tile, &mut destinations);
             }
         });
         self.data = data;
     }
 
-    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destination: &mut [f32]) {
+    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
         let [c, oc] = self.channels;
         let [rows, columns] = self.kernel;
         let (width, outputs) = (c / self.groups, oc / self.groups);
@@ -289,17 +333,27 @@ impl PackedWeights {
             if o >= oc {
                 break;
             }
-            let group = if self.depthwise { o..o + 1 } else { o / outputs * width..(o / outputs + 1) * width };
+            let depthwise = self.order == Order::Depthwise;
+            let group = if depthwise { o..o + 1 } else { o / outputs * width..(o / outputs + 1) * width };
             for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
                 for step in 0..self.run {
                     let (channel, kw) = match self.layout {
-                        _ if self.depthwise => (o, segment.kw),
+                        _ if depthwise => (o, segment.kw),
                         Layout::Nchw => (segment.channel, segment.kw + step),
                         Layout::Nchw16c => (segment.channel + step, segment.kw),
                     };
-                    if group.contains(&channel) {
-                        let source = (o * width + channel - group.start) * window + segment.kh * columns + kw;
-                        destination[(s * self.run + step) * lanes + lane] = weight[source];
+                    if !group.contains(&channel) {
+                        continue;
+                    }
+                    let kernel = &weight[(o * width + channel - group.start) * window..][..window];
+                    let index = (s * self.run + step) * lanes + lane;
+                    match self.order {
+                        Order::Winograd(variant) => {
+                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
+                                destination[index] = *value;
+                            }
+                        }
+                        _ => destinations[0][index] = kernel[segment.kh * columns + kw],
                     }
                 }
             }
