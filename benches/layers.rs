@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{AlignedBuffer, BLOCK, ConvProblem, Geometry, Halo, Inline, Isa, KernelTable, Layout};
 
@@ -55,13 +55,11 @@ fn buffer(len: usize) -> AlignedBuffer {
 fn case(problem: &ConvProblem, algorithm: Algorithm, isa: Isa) -> Case {
     let table = KernelTable::get(isa).unwrap();
     let [oh, ow] = problem.output();
-    let [top, left, bottom, right] = problem.pads;
     let layout = if problem.c < BLOCK { Layout::Nchw } else { Layout::Nchw16c };
-    let halo = if algorithm == Algorithm::Im2colGemm { Halo::NONE } else { Halo { top, left, bottom, right } };
-    let input = Geometry::new(layout, [problem.n, problem.c, problem.h, problem.w], halo).unwrap();
+    let input = Geometry::new(layout, [problem.n, problem.c, problem.h, problem.w], algorithm.required_halo(problem)).unwrap();
     let output = Geometry::new(Layout::Nchw16c, [problem.n, problem.oc, oh, ow], Halo::NONE).unwrap();
     let weight = buffer(problem.weight_len());
-    let weights = Arc::new(PackedWeights::pack(table, problem, layout, &weight, None, &Inline).unwrap());
+    let weights = Arc::new(PackedWeights::pack(table, problem, algorithm, layout, &weight, None, &Inline).unwrap());
     let conv = Conv::new(*problem, algorithm, input, output, None, weights, (0.0, f32::INFINITY), 1).unwrap();
     let scratch = AlignedBuffer::zeros(conv.scratch_per_thread()).unwrap();
     Case { conv, input: buffer(input.len()), output: AlignedBuffer::zeros(output.len()).unwrap(), scratch }
@@ -94,6 +92,8 @@ fn convolutions(c: &mut Criterion) {
     family(c, "spatial", SPATIAL, Algorithm::Direct);
     family(c, "depthwise", DEPTHWISE, Algorithm::Depthwise);
     family(c, "grouped", GROUPED, Algorithm::Direct);
+    family(c, "winograd F(2x2,3x3)", &SPATIAL[..4], Algorithm::Winograd(Winograd::F2));
+    family(c, "winograd F(4x4,3x3)", &SPATIAL[..4], Algorithm::Winograd(Winograd::F4));
     family(c, "im2col", SPATIAL, Algorithm::Im2colGemm);
     family(c, "linear", LINEAR, Algorithm::Direct);
 }

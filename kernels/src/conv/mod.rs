@@ -8,7 +8,7 @@ mod problem;
 pub(crate) mod tile;
 mod winograd;
 
-pub use packed::PackedWeights;
+pub use packed::{Order, PackedWeights};
 pub use problem::ConvProblem;
 pub use winograd::Winograd;
 

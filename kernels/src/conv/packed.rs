@@ -34,9 +34,10 @@ pub(super) struct OcTile {
 /// Most steps of K that are accumulated in one chain; see [`super::tile`].
 const CHUNK_STEPS: usize = 512;
 
-/// What the packed weights are, and in which order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+/// What packed weights are, and in which order. Algorithms of one order share them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Order {
     /// `[oc tile][segment][run][tile]`, for the register tile.
     Tiles,
     /// `[block][kh][kw][16]`.
@@ -45,9 +46,10 @@ enum Order {
     Winograd(Winograd),
 }
 
-impl Order {
-    fn of(algorithm: Algorithm) -> Order {
-        match algorithm {
+impl Algorithm {
+    /// The order of weights that the algorithm reads.
+    pub fn weight_order(self) -> Order {
+        match self {
             Algorithm::Direct | Algorithm::Im2colGemm => Order::Tiles,
             Algorithm::Depthwise => Order::Depthwise,
             Algorithm::Winograd(variant) => Order::Winograd(variant),
@@ -119,7 +121,7 @@ impl PackedWeights {
         let mut packed = PackedWeights {
             table,
             layout,
-            order: Order::of(algorithm),
+            order: algorithm.weight_order(),
             channels: [problem.c, problem.oc],
             kernel: problem.kernel,
             unit_dilation: problem.dilation[1] == 1,
@@ -208,7 +210,7 @@ impl PackedWeights {
             && self.unit_dilation == (problem.dilation[1] == 1)
             && self.groups == problem.groups
             && self.layout == layout
-            && self.order == Order::of(algorithm);
+            && self.order == algorithm.weight_order();
         if same {
             return Ok(());
         }
@@ -328,24 +330,20 @@ impl PackedWeights {
         let (width, outputs) = (c / self.groups, oc / self.groups);
         let lanes = tile.blocks * BLOCK;
         let window = rows * columns;
-        for lane in 0..lanes {
-            let o = tile.first * BLOCK + lane;
-            if o >= oc {
-                break;
-            }
-            let depthwise = self.order == Order::Depthwise;
-            let group = if depthwise { o..o + 1 } else { o / outputs * width..(o / outputs + 1) * width };
-            for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
-                for step in 0..self.run {
-                    let (channel, kw) = match self.layout {
-                        _ if depthwise => (o, segment.kw),
-                        Layout::Nchw => (segment.channel, segment.kw + step),
-                        Layout::Nchw16c => (segment.channel + step, segment.kw),
+        let first = tile.first * BLOCK;
+        // Lanes innermost: what is written lies side by side, and what is read is the same few elements of each row of weights.
+        for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
+            for step in 0..self.run {
+                for lane in 0..lanes.min(oc - first) {
+                    let o = first + lane;
+                    let (channel, kw) = match (self.order, self.layout) {
+                        (Order::Depthwise, _) => (o, segment.kw),
+                        (_, Layout::Nchw) => (segment.channel, segment.kw + step),
+                        (_, Layout::Nchw16c) => (segment.channel + step, segment.kw),
                     };
-                    if !group.contains(&channel) {
-                        continue;
-                    }
-                    let kernel = &weight[(o * width + channel - group.start) * window..][..window];
+                    let group = o / outputs * width;
+                    let Some(own) = channel.checked_sub(group).filter(|&own| own < width) else { continue };
+                    let kernel = &weight[(o * width + own) * window..][..window];
                     let index = (s * self.run + step) * lanes + lane;
                     match self.order {
                         Order::Winograd(variant) => {

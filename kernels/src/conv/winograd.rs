@@ -3,7 +3,7 @@
 //!
 //! For a strip of tiles, the input transform writes V `[position][tile][C]`, one GEMM a position multiplies it by the
 //! transformed weights into M `[position][tile][OC]`, and the output transform adds bias and residual and applies the
-//! activation. A strip is as long as V and M stay in the level-2 cache. The GEMMs are the register tile of the direct
+//! activation. A strip is short enough for V and M to stay in cache. The GEMMs are the register tile of the direct
 //! convolution, the tiles of the strip being its pixels.
 
 use super::tile::PIXELS;
@@ -51,18 +51,19 @@ impl Winograd {
     }
 }
 
-/// Elements that V and M of a strip may take together (half of a 1 MiB cache), unless six tiles need more.
-const STRIP_ELEMENTS: usize = 128 * 1024;
+/// Elements that V and M of a strip may take together (2 MiB, which a level-3 cache streams at no loss), unless six tiles need
+/// more.
+const STRIP_ELEMENTS: usize = 512 * 1024;
 
 /// Channels of V and of M, padded to blocks.
 fn widths(conv: &Conv) -> [usize; 2] {
     [conv.problem.c.next_multiple_of(BLOCK), conv.problem.oc.next_multiple_of(BLOCK)]
 }
 
+/// As many tiles as the strip may have; more where all the weights, which come again for every strip, are larger than that.
 fn strip_tiles(conv: &Conv, variant: Winograd) -> usize {
     let [c, oc] = widths(conv);
-    let env = |n: &str, d: usize| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-    let budget = (env("SA", 128) * 1024).max(conv.weights.len() / env("SK", 1000000));
+    let budget = STRIP_ELEMENTS.max(conv.weights.len() / 4);
     let longest = (budget / (variant.positions() * (c + oc)) / PIXELS).max(1) * PIXELS;
     longest.min(conv.pixels().div_ceil(conv.partition[1]).next_multiple_of(PIXELS))
 }
