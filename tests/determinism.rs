@@ -1,7 +1,7 @@
 //! The same bits for any number of threads, on any instruction set, in any run.
 
 use stridewise::models::{Block, Cifar, ResNet, Shortcut};
-use stridewise::{Arch, Isa, Model, SessionOptions, Shape, Tensor, ThreadPool, Threads};
+use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Shape, Tensor, ThreadPool, Threads};
 
 /// One network of each kind, small enough for plain code.
 fn networks() -> Vec<(Arch, [usize; 2])> {
@@ -22,8 +22,8 @@ fn input(batch: usize, [h, w]: [usize; 2]) -> Tensor<f32> {
     Tensor::from_slice(shape, &values).unwrap()
 }
 
-fn bits(model: &Model, isa: Isa, threads: Threads, x: &Tensor<f32>) -> Vec<u32> {
-    let mut session = model.session(&SessionOptions { threads, isa: Some(isa), ..Default::default() }).unwrap();
+fn bits(model: &Model, numerics: Numerics, isa: Isa, threads: Threads, x: &Tensor<f32>) -> Vec<u32> {
+    let mut session = model.session(&SessionOptions { threads, isa: Some(isa), numerics, ..Default::default() }).unwrap();
     let y = session.run(x).unwrap();
     assert!(y.as_slice().iter().all(|v| v.is_finite()) && y.as_slice().iter().any(|v| *v != 0.0));
     y.as_slice().iter().map(|v| v.to_bits()).collect()
@@ -34,14 +34,17 @@ fn logits_are_bitwise_equal_on_every_isa_and_for_any_number_of_threads() {
     for (arch, size) in networks() {
         let model = Model::random(arch, 1).unwrap();
         let x = input(2, size);
-        let expected = bits(&model, Isa::Portable, Threads::Count(1), &x);
+        let exact = bits(&model, Numerics::Exact, Isa::Portable, Threads::Count(1), &x);
+        let expected = bits(&model, Numerics::Fast, Isa::Portable, Threads::Count(1), &x);
         for &isa in Isa::available() {
             for threads in [1, 2, 5] {
-                assert!(bits(&model, isa, Threads::Count(threads), &x) == expected, "{arch} on {isa} with {threads} threads");
+                let count = Threads::Count(threads);
+                assert!(bits(&model, Numerics::Fast, isa, count.clone(), &x) == expected, "{arch}, fast on {isa} with {threads} threads");
+                assert!(bits(&model, Numerics::Exact, isa, count, &x) == exact, "{arch}, exact on {isa} with {threads} threads");
             }
             let rayon = std::sync::Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
             let pool = Threads::Pool(ThreadPool::from_rayon(rayon));
-            assert!(bits(&model, isa, pool, &x) == expected, "{arch} on {isa} with the caller's pool");
+            assert!(bits(&model, Numerics::Fast, isa, pool, &x) == expected, "{arch} on {isa} with the caller's pool");
         }
     }
     println!("instruction sets: {:?}", Isa::available());
@@ -64,7 +67,7 @@ fn each_image_of_a_batch_has_the_bits_that_it_has_alone() {
 fn repeated_runs_and_other_sessions_of_the_model_give_the_same_bits() {
     let model = Model::random(Arch::ResNet20Cifar, 3).unwrap();
     let x = input(2, [32, 32]);
-    let expected = bits(&model, Isa::best().unwrap(), Threads::Count(1), &x);
+    let expected = bits(&model, Numerics::Fast, Isa::best().unwrap(), Threads::Count(1), &x);
     let pool = ThreadPool::new(2).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..3 {

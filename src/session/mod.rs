@@ -45,6 +45,34 @@ pub enum Numerics {
     Exact,
 }
 
+impl Numerics {
+    /// The name used in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numerics::Fast => "fast",
+            Numerics::Exact => "exact",
+        }
+    }
+}
+
+impl std::fmt::Display for Numerics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Numerics {
+    type Err = Error;
+
+    /// Reads `fast` or `exact`.
+    fn from_str(text: &str) -> Result<Numerics> {
+        [Numerics::Fast, Numerics::Exact]
+            .into_iter()
+            .find(|n| n.name() == text.trim())
+            .ok_or_else(|| Error::InvalidArgument { argument: format!("numerics `{text}`"), reason: "expected `fast` or `exact`".into() })
+    }
+}
+
 /// What a session is made for. `Default`: one thread, the best instruction set, batch 1, the network's own input size.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -210,6 +238,11 @@ impl Session {
     /// Bytes of packed weights that this session uses; sessions of one model share them.
     pub fn weight_bytes(&self) -> usize {
         self.plan.weight_bytes
+    }
+
+    /// Fast or exact.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
     /// The instruction set in use.

@@ -3,7 +3,7 @@
 use crate::output::Failure;
 use clap::Args;
 use std::path::PathBuf;
-use stridewise::{Arch, Isa, Model, SessionOptions, Threads};
+use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
 
 /// Which network.
 #[derive(Args)]
@@ -61,13 +61,16 @@ pub struct RunArgs {
     /// Instruction set: portable, avx2, avx512 or neon [default: the best there is]
     #[arg(long, value_name = "NAME")]
     pub isa: Option<Isa>,
+    /// `fast` lets convolutions use Winograd, `exact` sums directly
+    #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
+    pub numerics: Numerics,
 }
 
 impl RunArgs {
     /// Options for a session.
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> SessionOptions {
         let threads = Threads::Count(self.threads.unwrap_or_else(default_threads));
-        SessionOptions { threads, isa: self.isa, batch, size, ..SessionOptions::default() }
+        SessionOptions { threads, isa: self.isa, numerics: self.numerics, batch, size, ..SessionOptions::default() }
     }
 }
 

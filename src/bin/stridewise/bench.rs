@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Isa, Model, Session, SessionOptions, Shape, Tensor, Threads};
+use stridewise::{Isa, Model, Numerics, Session, SessionOptions, Shape, Tensor, Threads};
 use stridewise_kernels::peak::measure_fma_peak;
 
 /// Measure how fast a network runs
@@ -24,6 +24,7 @@ measured FMA rate, times threads. An architecture without weights gets random on
 Examples:
   stridewise bench --arch resnet50
   stridewise bench --arch resnet50 --threads 1,2 --isa avx2,avx512 --runs 100
+  stridewise bench --arch resnet18 --numerics fast,exact
   stridewise bench --model net.safetensors --batch 1,8 --size 320x256 --json")]
 pub struct Bench {
     #[command(flatten)]
@@ -34,6 +35,9 @@ pub struct Bench {
     /// Instruction sets [default: the best there is]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     isa: Vec<Isa>,
+    /// `fast` lets convolutions use Winograd, `exact` sums directly
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "fast")]
+    numerics: Vec<Numerics>,
     /// Images at once
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
     batch: Vec<usize>,
@@ -70,6 +74,7 @@ struct Report {
 #[derive(Serialize)]
 struct Measured {
     isa: &'static str,
+    numerics: &'static str,
     threads: usize,
     batch: usize,
     runs: usize,
@@ -119,7 +124,17 @@ impl Bench {
         for &batch in &self.batch {
             for &isa in &isas {
                 for &threads in &threads {
-                    contenders.push(Contender::new(model, batch, isa, threads, size)?);
+                    for &numerics in &self.numerics {
+                        let options = SessionOptions {
+                            threads: Threads::Count(threads),
+                            isa: Some(isa),
+                            numerics,
+                            batch,
+                            size: Some(size),
+                            ..SessionOptions::default()
+                        };
+                        contenders.push(Contender::new(model, &options)?);
+                    }
                 }
             }
         }
@@ -162,14 +177,12 @@ impl Bench {
 }
 
 impl Contender {
-    fn new(model: &Model, batch: usize, isa: Isa, threads: usize, size: [usize; 2]) -> Result<Contender, Failure> {
-        let options =
-            SessionOptions { threads: Threads::Count(threads), isa: Some(isa), batch, size: Some(size), ..SessionOptions::default() };
-        let session = model.session(&options)?;
+    fn new(model: &Model, options: &SessionOptions) -> Result<Contender, Failure> {
+        let session = model.session(options)?;
         let input = pattern(session.input_shape())?;
         let logits = Tensor::zeros(session.output_shape())?;
         let macs = session.steps().iter().map(|s| s.macs).sum();
-        Ok(Contender { session, batch, input, logits, macs, seconds: Vec::new() })
+        Ok(Contender { session, batch: options.batch, input, logits, macs, seconds: Vec::new() })
     }
 
     /// The seconds that one run takes.
@@ -186,6 +199,7 @@ impl Contender {
         let (flops, peak) = (2.0 * self.macs as f64 / median, peak * threads as f64);
         Measured {
             isa: self.session.isa().name(),
+            numerics: self.session.numerics().name(),
             threads,
             batch: self.batch,
             runs: self.seconds.len(),
@@ -229,13 +243,27 @@ impl Report {
     fn text(&self) -> String {
         let [h, w] = self.size;
         let mut text = format!("{}, {h}x{w}\n\n", self.model);
-        let headers =
-            ["isa", ">threads", ">batch", ">runs", ">min ms", ">median", ">p95", ">p99", ">max", ">images/s", ">GFLOP/s", ">of peak"];
+        let headers = [
+            "isa",
+            "numerics",
+            ">threads",
+            ">batch",
+            ">runs",
+            ">min ms",
+            ">median",
+            ">p95",
+            ">p99",
+            ">max",
+            ">images/s",
+            ">GFLOP/s",
+            ">of peak",
+        ];
         let mut table = table(&headers);
         for r in &self.results {
             let ms = |seconds: f64| format!("{:.2}", seconds * 1e3);
             table.add_row([
                 r.isa.to_string(),
+                r.numerics.to_string(),
                 r.threads.to_string(),
                 r.batch.to_string(),
                 r.runs.to_string(),

@@ -9,7 +9,7 @@ use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Arch, Isa, Model, Session, SessionOptions, Tensor, Threads};
+use stridewise::{Arch, Isa, Model, Numerics, Session, SessionOptions, Tensor, Threads};
 
 /// Serve a benchmark harness over stdin and stdout
 #[derive(Args)]
@@ -35,6 +35,9 @@ pub struct BenchWorker {
     /// Instruction set [default: the best there is]
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
+    /// `fast` lets convolutions use Winograd, `exact` sums directly
+    #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
+    numerics: Numerics,
 }
 
 /// Longest line that is read.
@@ -59,8 +62,14 @@ impl BenchWorker {
             let what = self.input.display().to_string();
             return Err(stridewise::Error::Shape { what, expected: "[N, C, H, W]".into(), found: input.shape().to_string() }.into());
         };
-        let options =
-            SessionOptions { threads: Threads::Count(self.threads), isa: self.isa, batch, size: Some([h, w]), ..SessionOptions::default() };
+        let options = SessionOptions {
+            threads: Threads::Count(self.threads),
+            isa: self.isa,
+            numerics: self.numerics,
+            batch,
+            size: Some([h, w]),
+            ..SessionOptions::default()
+        };
         let session = model.session(&options)?;
         let load = start.elapsed().as_secs_f64();
         let logits = Tensor::zeros(session.output_shape())?;

@@ -106,6 +106,7 @@ impl Compare {
             passed,
             model: &headline,
             isa: session.isa().to_string(),
+            numerics: session.numerics().name(),
             threads: session.threads(),
             tolerance: json_tolerance(tolerance),
             output: comparison.map(Metrics::new),
@@ -116,7 +117,12 @@ impl Compare {
             report: self.report.as_deref(),
         };
         output.print(&json, || {
-            let mut text = format!("{headline} on {}, {}; tolerance {tolerance}\n", session.isa(), count(session.threads(), "thread"));
+            let mut text = format!(
+                "{headline} on {}, {}, {}; tolerance {tolerance}\n",
+                session.isa(),
+                session.numerics(),
+                count(session.threads(), "thread")
+            );
             if let Some(layers) = &layers {
                 text += &layers_text(layers);
             }
@@ -145,7 +151,7 @@ impl Compare {
         let mut facts = vec![
             ("model", model.to_string()),
             ("program", format!("stridewise {}", env!("CARGO_PKG_VERSION"))),
-            ("run on", format!("{}, {}", session.isa(), count(session.threads(), "thread"))),
+            ("run on", format!("{}, {}, {}", session.isa(), session.numerics(), count(session.threads(), "thread"))),
             ("input", format!("{} {}", self.input.display(), session.input_shape())),
         ];
         facts.extend(name(&self.reference).map(|path| ("reference", path)));
@@ -254,6 +260,7 @@ struct Json<'a> {
     passed: bool,
     model: &'a str,
     isa: String,
+    numerics: &'static str,
     threads: usize,
     tolerance: JsonTolerance,
     output: Option<Metrics>,
