@@ -172,8 +172,8 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
     for node in graph.nodes() {
         let Some(&x) = node.inputs.first() else { continue };
         let g = buffers.geometry_of(x);
-        if let Some(problem) = problem_of(node, [g.n, g.c, g.h, g.w]) {
-            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, g.layout)?);
+        if let Some(problem) = problem_of(node, g.dims()) {
+            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, g.layout())?);
         }
     }
     if bytes <= request.max_memory {
@@ -217,11 +217,11 @@ impl Builder<'_> {
             |reduction, rows, columns| -> Result<Compute> { Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?)) };
         let compute = match &node.op {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
-                let problem = problem_of(node, [input.n, input.c, input.h, input.w])
+                let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout);
+                let choice = algorithm::choose(&problem, input.layout());
                 let bias = bias.as_ref().map(|b| b.as_slice());
-                let weights = self.packed.get(index, table, &problem, input.layout, weight.as_slice(), bias, self.request.executor)?;
+                let weights = self.packed.get(index, table, &problem, input.layout(), weight.as_slice(), bias, self.request.executor)?;
                 let residual = node.inputs.get(1).map(|&r| self.buffers.geometry_of(r));
                 let threads = self.request.executor.threads();
                 let conv = Conv::new(problem, choice.algorithm, input, output, residual, weights, clamp(*activation), threads)?;
@@ -229,8 +229,8 @@ impl Builder<'_> {
                 Compute::Conv(Box::new(conv))
             }
             Op::BatchNormalization { scale, bias, mean, variance, epsilon } => {
-                let mut scales = Vec::with_capacity(input.c);
-                let mut shifts = Vec::with_capacity(input.c);
+                let mut scales = Vec::with_capacity(input.c());
+                let mut shifts = Vec::with_capacity(input.c());
                 let columns = scale.as_slice().iter().zip(bias.as_slice()).zip(mean.as_slice().iter().zip(variance.as_slice()));
                 for ((gamma, beta), (mean, variance)) in columns {
                     let factor = f64::from(*gamma) / (f64::from(*variance) + epsilon).sqrt();
@@ -244,14 +244,18 @@ impl Builder<'_> {
                 let &other = node.inputs.get(1).ok_or_else(|| refuse("a sum needs two inputs".into()))?;
                 Compute::Elementwise(Elementwise::add(input, self.buffers.geometry_of(other), output, clamp(*activation), table)?)
             }
-            Op::MaxPool(p) => pool(Reduction::Maximum, windows(0, p, input.h, output.h, false)?, windows(1, p, input.w, output.w, false)?)?,
+            Op::MaxPool(p) => {
+                pool(Reduction::Maximum, windows(0, p, input.h(), output.h(), false)?, windows(1, p, input.w(), output.w(), false)?)?
+            }
             Op::AveragePool { pool: p, count_include_pad } => pool(
                 Reduction::Mean,
-                windows(0, p, input.h, output.h, *count_include_pad)?,
-                windows(1, p, input.w, output.w, *count_include_pad)?,
+                windows(0, p, input.h(), output.h(), *count_include_pad)?,
+                windows(1, p, input.w(), output.w(), *count_include_pad)?,
             )?,
-            Op::GlobalAveragePool => pool(Reduction::Mean, Windows::adaptive(input.h, 1)?, Windows::adaptive(input.w, 1)?)?,
-            Op::AdaptiveAveragePool([oh, ow]) => pool(Reduction::Mean, Windows::adaptive(input.h, *oh)?, Windows::adaptive(input.w, *ow)?)?,
+            Op::GlobalAveragePool => pool(Reduction::Mean, Windows::adaptive(input.h(), 1)?, Windows::adaptive(input.w(), 1)?)?,
+            Op::AdaptiveAveragePool([oh, ow]) => {
+                pool(Reduction::Mean, Windows::adaptive(input.h(), *oh)?, Windows::adaptive(input.w(), *ow)?)?
+            }
             Op::Slice { step } => Compute::Copy { from: input, step: *step, before: 0, to: output },
             Op::Pad { before, .. } => Compute::Copy { from: input, step: [1, 1], before: *before, to: output },
             Op::Flatten => Compute::Flatten { from: input, to: output },
