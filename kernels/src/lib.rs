@@ -34,5 +34,5 @@ pub use conv::ConvProblem;
 pub use error::Error;
 pub use geometry::{BLOCK, Geometry, Halo, Layout};
 pub use isa::Isa;
-pub use parallel::{Executor, Inline};
+pub use parallel::{Executor, Inline, MAX_THREADS};
 pub use table::{Kernel, KernelTable};
