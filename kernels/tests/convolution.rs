@@ -1,41 +1,12 @@
 //! Every convolution kernel of the table against the f64 oracle, and bit for bit against the others.
 
-mod guarded;
+mod harness;
 
-use guarded::Guarded;
+use harness::{Guarded, Threads, assert_borders_are_zero, noise};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
-use stridewise_kernels::{ConvProblem, Executor, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
-
-/// Threads that each run to their end in turn or together: here, real ones.
-struct Threads(usize);
-
-impl Executor for Threads {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| {
-            for thread in 0..self.0 {
-                scope.spawn(move || part(thread));
-            }
-        });
-    }
-}
-
-/// Values in [-1, 1) that depend on nothing but the seed.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+use stridewise_kernels::{ConvProblem, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Skip {
@@ -47,7 +18,7 @@ enum Skip {
 /// How a problem is run.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
-    isa: Isa,
+    table: &'static KernelTable,
     algorithm: Algorithm,
     layout: Layout,
     threads: usize,
@@ -90,7 +61,7 @@ fn halo_of(p: &ConvProblem) -> Halo {
 
 fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     let [oh, ow] = p.output();
-    let table = KernelTable::get(setup.isa).unwrap();
+    let table = setup.table;
     let executor = Threads(setup.threads);
     let halo = if setup.algorithm == Algorithm::Im2colGemm { Halo::NONE } else { halo_of(p) };
     let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], halo).unwrap();
@@ -121,28 +92,10 @@ fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     let mut scratch = Guarded::filled(conv.scratch_per_thread() * setup.threads, f32::NAN);
     conv.run(&executor, &input_data, given, &mut output_data, &mut scratch).unwrap();
 
-    check_halo(&output, &output_data);
+    assert_borders_are_zero(&output, &output_data, &p.to_string());
     let mut dense = vec![0.0; p.n * p.oc * oh * ow];
     layout::to_nchw(&Inline, &output_data, &output, &mut dense).unwrap();
     dense
-}
-
-/// The halo holds zeros and nothing else but the halo does so by accident of the test.
-fn check_halo(g: &Geometry, data: &[f32]) {
-    let inside = |v: usize, before: usize, size: usize| (before..before + size).contains(&v);
-    for n in 0..g.n {
-        for plane in 0..g.planes() {
-            let start = n * g.image_stride() + plane * g.plane_stride();
-            for y in 0..g.h + g.halo.top + g.halo.bottom {
-                for x in 0..g.w + g.halo.left + g.halo.right {
-                    if !(inside(y, g.halo.top, g.h) && inside(x, g.halo.left, g.w)) {
-                        let at = start + y * g.row_stride() + x * 16;
-                        assert!(data[at..at + 16].iter().all(|v| v.to_bits() == 0), "halo at plane {plane}, {y}, {x}");
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// The oracle with residual and activation, and for each output the bound that its rounding errors must keep.
@@ -189,8 +142,8 @@ fn check(p: &ConvProblem) -> usize {
         let exact = expected(p, &data, skip, clamp);
         let mut first: std::collections::HashMap<Layout, Vec<u32>> = Default::default();
         for (algorithm, layout) in ways(p) {
-            for &isa in Isa::available() {
-                let setup = Setup { isa, algorithm, layout, threads, skip, clamp, output_halo };
+            for table in KernelTable::all() {
+                let setup = Setup { table, algorithm, layout, threads, skip, clamp, output_halo };
                 let found = run(p, &data, setup);
                 for (i, (value, (exact, bound))) in found.iter().zip(&exact).enumerate() {
                     let error = (f64::from(*value) - exact).abs();
@@ -254,7 +207,7 @@ const GRID: &[&str] = &[
 #[test]
 fn kernels_match_the_f64_reference() {
     let runs: usize = GRID.iter().map(|text| check(&text.parse().unwrap())).sum();
-    println!("{} problems, {runs} runs on {:?}", GRID.len(), Isa::available());
+    println!("{} problems, {runs} runs on {:?}", GRID.len(), KernelTable::all());
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl F32x16 for Vector {
 pub(crate) mod baseline {
     use super::Vector;
 
-    crate::table::instantiate!(Vector, crate::Isa::Portable, blocks [1], fma_chains 6);
+    crate::table::instantiate!(Vector, crate::Isa::Portable, name "portable", blocks [1], fma_chains 6);
 }
 
 /// The same code, compiled for processors with fused multiply-add.
@@ -76,6 +76,7 @@ pub(crate) mod fused {
         #[target_feature(enable = "avx2,fma")]
         Vector,
         crate::Isa::Portable,
+        name "portable-fused",
         blocks [1],
         fma_chains 6
     );
