@@ -55,6 +55,13 @@ impl Halo {
 /// The dimensions, layout and pitches of one activation buffer. Pitches and offsets are in elements.
 ///
 /// Nothing changes it after [`Geometry::new`]: kernels trust its sums and products without checking them again.
+///
+/// ```compile_fail,E0616
+/// use stridewise_kernels::{Geometry, Halo, Layout};
+/// let mut geometry = Geometry::new(Layout::Nchw, [1, 3, 8, 8], Halo::NONE)?;
+/// geometry.h = 1_000_000;
+/// # Ok::<(), stridewise_kernels::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
     pub(crate) layout: Layout,

@@ -98,3 +98,43 @@ impl SharedPointer {
 
 // SAFETY: the pointer is only dereferenced in unsafe blocks that state which part of the buffer their thread owns.
 unsafe impl Sync for SharedPointer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn ranges_of_parts_follow_each_other_and_differ_by_one_at_most() {
+        for total in 0..40 {
+            for parts in 1..20 {
+                let ranges: Vec<_> = (0..parts).map(|i| range_of_part(total, parts, i)).collect();
+                assert_eq!((ranges[0].start, ranges[parts - 1].end), (0, total));
+                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+                let longest = ranges.iter().map(|r| r.len()).max().unwrap();
+                assert!(ranges.iter().all(|r| r.len() + 1 >= longest));
+            }
+        }
+    }
+
+    /// Goes on after a part panicked.
+    struct Swallower;
+
+    impl Executor for Swallower {
+        fn threads(&self) -> usize {
+            3
+        }
+
+        fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+            for index in 0..3 {
+                let _ = catch_unwind(AssertUnwindSafe(|| part(index)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_that_panicked_is_not_finished() {
+        let result = Parts::of(&Swallower).run(&|index| assert_ne!(index, 1, "meant to panic"));
+        assert_eq!(result, Err(Error::Executor { expected: 3, finished: 2 }));
+    }
+}

@@ -50,6 +50,9 @@ pub enum Residual<'a> {
 }
 
 /// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights.
+///
+/// NaN and infinities go through as in the textbook's sums, with one exception: where channels of several groups share a block
+/// of 16, those of the other groups are multiplied by zero, and what is not finite in one makes NaN of the others' outputs.
 pub struct Conv {
     problem: ConvProblem,
     algorithm: Algorithm,

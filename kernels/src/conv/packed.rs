@@ -33,8 +33,8 @@ pub(super) struct OcTile {
 /// Most steps of K that are accumulated in one chain; see [`super::tile`].
 const CHUNK_STEPS: usize = 512;
 
-/// Most segments of K, and most blocks of output channels: the lists of them are limited (about a gigabyte) before they are made.
-const MAX_ENTRIES: usize = 1 << 24;
+/// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
+const MAX_ENTRIES: usize = 1 << 22;
 
 /// Packed weights and bias of a convolution. They depend on the channels, kernel, dilation and groups of the problem, on the
 /// layout of its input and on the instruction set's tile, but on no image size: sessions of any shape share them.
