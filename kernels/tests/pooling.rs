@@ -79,11 +79,14 @@ fn check(case: &Case<'_>, input: &[f32]) -> usize {
     let [n, c, _, _] = case.dims;
     let output_dims = [n, c, case.grids[0].len(), case.grids[1].len()];
     let (none, some) = ([Halo::NONE; 2], [Halo { top: 1, left: 2, bottom: 0, right: 3 }, Halo { top: 2, left: 0, bottom: 1, right: 1 }]);
+    let setups = [(none, 1), (some, 3), (some, 2), (none, 5), (none, 16)];
+    // Starting threads is most of the work where a processor is emulated: many of them only where there is something to share out.
+    let setups = if n * c > 40 { &setups[..] } else { &setups[..2] };
     let expected = reference(case.reduction, input, case.dims, case.grids[0], case.grids[1]);
     let mut first: Option<Vec<u32>> = None;
     let mut runs = 0;
     for table in KernelTable::all() {
-        for ([from_halo, to_halo], threads) in [(none, 1), (some, 2), (none, 3), (some, 5), (some, 16)] {
+        for &([from_halo, to_halo], threads) in setups {
             let from = Geometry::new(Layout::Nchw16c, case.dims, from_halo).unwrap();
             let to = Geometry::new(Layout::Nchw16c, output_dims, to_halo).unwrap();
             let [rows, columns] = case.windows.map(Windows::clone);
