@@ -67,7 +67,7 @@ pub fn copy_strided(
                         continue;
                     };
                     let first = from.offset(n, channel / from_lanes, y * step[0], 0) + channel % from_lanes;
-                    for (value, x) in values.zip(source[first..].iter().step_by(step[1] * from_lanes)) {
+                    for (value, x) in values.zip(source[first..].iter().step_by(step[1].saturating_mul(from_lanes))) {
                         *value = *x;
                     }
                 }

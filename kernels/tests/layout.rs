@@ -54,6 +54,7 @@ fn strided_copies_pick_pixels_and_pad_channels() {
         ([3, 17, 5, 9], [2, 3]),
         ([1, 33, 4, 4], [5, 1]),
         ([2, 15, 3, 3], [usize::MAX, usize::MAX]),
+        ([1, 16, 2, 5], [1 << 60, 1 << 60]),
     ] {
         let [n, c, h, w] = dims;
         let dense = noise(3, dims.iter().product());
