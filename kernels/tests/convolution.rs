@@ -248,12 +248,10 @@ fn results_are_bitwise_equal_for_every_number_of_threads() {
         let data = Data::new(&p);
         for table in KernelTable::all() {
             for way in ways(&p) {
-                for skip in [Skip::None, Skip::Buffer, Skip::InPlace] {
-                    let setup = Setup { skip, clamp: RELU, ..plain(table, way) };
-                    let one = bits(&run(&p, &data, setup));
-                    for threads in [2, 3, 5, 16] {
-                        assert!(bits(&run(&p, &data, Setup { threads, ..setup })) == one, "{p} {setup:?}: other bits on {threads} threads");
-                    }
+                let setup = Setup { skip: Skip::InPlace, clamp: RELU, ..plain(table, way) };
+                let one = bits(&run(&p, &data, setup));
+                for threads in [2, 3, 5, 16] {
+                    assert!(bits(&run(&p, &data, Setup { threads, ..setup })) == one, "{p} {setup:?}: other bits on {threads} threads");
                 }
             }
         }

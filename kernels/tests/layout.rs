@@ -54,7 +54,7 @@ fn strided_copies_pick_pixels_and_pad_channels() {
         ([3, 17, 5, 9], [2, 3]),
         ([1, 33, 4, 4], [5, 1]),
         ([2, 15, 3, 3], [usize::MAX, usize::MAX]),
-        ([1, 16, 2, 5], [1 << 60, 1 << 60]),
+        ([1, 16, 2, 5], [usize::MAX / 16 + 1; 2]),
     ] {
         let [n, c, h, w] = dims;
         let dense = noise(3, dims.iter().product());
@@ -154,8 +154,8 @@ fn geometries_that_overflow_are_refused_and_the_others_add_up() {
             [usize::MAX; 4],
             [1, usize::MAX, 1, 1],
             [1, 1, 1, usize::MAX],
-            [1, 1, 1 << 32, 1 << 31],
-            [1 << 16; 4],
+            [1, 1, usize::MAX / 2, 4],
+            [1 << (usize::BITS / 4); 4],
         ] {
             assert!(matches!(Geometry::new(layout, dims, Halo::NONE), Err(Error::Problem { .. })), "{dims:?}");
         }

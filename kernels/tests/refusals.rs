@@ -154,6 +154,7 @@ fn malformed_problems_are_refused_everywhere() {
 
 /// Valid as far as products go, and far too large: weights that fill the address space, lists of a billion segments or blocks.
 #[test]
+#[cfg(target_pointer_width = "64")]
 fn huge_weights_are_refused_before_memory_is_asked_for() {
     for text in [
         "n1c1h40000000w40000000o1k40000000",
@@ -177,6 +178,7 @@ fn huge_weights_are_refused_before_memory_is_asked_for() {
 
 /// An image may be as large as the address space: a plan costs nothing, and the slices are not that long.
 #[test]
+#[cfg(target_pointer_width = "64")]
 fn huge_images_are_planned_and_their_slices_refused() {
     let p = problem("n1c16h16777216w8388608o16k3p1");
     let small = packed(&problem("n1c16h4w4o16k3p1"), Layout::Nchw16c);
