@@ -1,6 +1,6 @@
 //! Sums, bounds and per-channel affine maps that no convolution took into its epilogue. Bound by memory.
 
-use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::row::{RowArgs, RowFn};
 use crate::{AlignedBuffer, BLOCK, Error, Geometry, KernelTable, Layout};
 
@@ -75,7 +75,7 @@ impl Elementwise {
     /// Computes the op; `b` is read by a sum only.
     ///
     /// # Errors
-    /// When a slice has another length than its geometry, or a sum's second operand is missing.
+    /// When a slice has another length than its geometry, a sum's second operand is missing, or the executor leaves a part out.
     pub fn run(&self, executor: &dyn Executor, a: &[f32], b: Option<&[f32]>, output: &mut [f32]) -> Result<(), Error> {
         self.a.check("element-wise operand", a.len())?;
         self.output.check("element-wise output", output.len())?;
@@ -94,8 +94,9 @@ impl Elementwise {
         };
         let shared = SharedPointer::new(output);
         let (planes, height) = (self.output.planes(), self.output.h);
-        executor.run(&|thread| {
-            for row in range_of_part(self.output.n * planes * height, executor.threads(), thread) {
+        let parts = Parts::of(executor);
+        parts.run(&|thread| {
+            for row in parts.range(self.output.n * planes * height, thread) {
                 let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
                 let (scale, shift) = match &self.function {
                     Function::Affine { scale, shift } => (scale[plane * BLOCK..].as_ptr(), shift[plane * BLOCK..].as_ptr()),
@@ -114,12 +115,15 @@ impl Elementwise {
                 // it; rows are shared out to the threads without overlap.
                 unsafe {
                     kernel(&args);
+                    if plane + 1 == planes {
+                        // Bounds that exclude zero have moved them.
+                        self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
+                    }
                     if y == 0 {
                         self.output.clear_halo(shared.as_ptr(), n, plane);
                     }
                 }
             }
-        });
-        Ok(())
+        })
     }
 }

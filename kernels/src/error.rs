@@ -20,6 +20,13 @@ pub enum Error {
         /// Elements given.
         found: usize,
     },
+    /// An [`Executor`](crate::Executor) did not do all of what it was given.
+    Executor {
+        /// Parts it was given.
+        expected: usize,
+        /// Parts that it ran to their end.
+        finished: usize,
+    },
     /// The system has no memory for a buffer.
     OutOfMemory {
         /// Its size.
@@ -43,6 +50,7 @@ impl std::fmt::Display for Error {
         match self {
             Error::Problem { problem, reason } => write!(f, "problem {problem}: {reason}"),
             Error::Length { what, expected, found } => write!(f, "{what}: expected {expected} elements, found {found}"),
+            Error::Executor { expected, finished } => write!(f, "the executor finished {finished} of {expected} parts"),
             Error::OutOfMemory { bytes } => write!(f, "no memory for a buffer of {bytes} bytes"),
             Error::UnknownIsa { name } => write!(f, "unknown instruction set `{name}`; known: {}", list(&crate::Isa::ALL)),
             Error::IsaUnavailable { isa } => {

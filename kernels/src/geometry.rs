@@ -53,20 +53,23 @@ impl Halo {
 }
 
 /// The dimensions, layout and pitches of one activation buffer. Pitches and offsets are in elements.
+///
+/// Nothing changes it after [`Geometry::new`]: kernels trust its sums and products without checking them again.
+///
+/// ```compile_fail,E0616
+/// use stridewise_kernels::{Geometry, Halo, Layout};
+/// let mut geometry = Geometry::new(Layout::Nchw, [1, 3, 8, 8], Halo::NONE)?;
+/// geometry.h = 1_000_000;
+/// # Ok::<(), stridewise_kernels::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Geometry {
-    /// How channels are stored.
-    pub layout: Layout,
-    /// Images.
-    pub n: usize,
-    /// Channels that carry data.
-    pub c: usize,
-    /// Rows without the halo.
-    pub h: usize,
-    /// Columns without the halo.
-    pub w: usize,
-    /// The border of zeros.
-    pub halo: Halo,
+    pub(crate) layout: Layout,
+    pub(crate) n: usize,
+    pub(crate) c: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) halo: Halo,
     row: usize,
     plane: usize,
     image: usize,
@@ -96,6 +99,41 @@ impl Geometry {
         };
         let (row, plane, image) = size().ok_or_else(|| refuse("the buffer does not fit the address space"))?;
         Ok(Geometry { layout, n, c, h, w, halo, row, plane, image })
+    }
+
+    /// How channels are stored.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Images, channels that carry data, rows and columns without the halo.
+    pub fn dims(&self) -> [usize; 4] {
+        [self.n, self.c, self.h, self.w]
+    }
+
+    /// Images.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Channels that carry data.
+    pub fn c(&self) -> usize {
+        self.c
+    }
+
+    /// Rows without the halo.
+    pub fn h(&self) -> usize {
+        self.h
+    }
+
+    /// Columns without the halo.
+    pub fn w(&self) -> usize {
+        self.w
+    }
+
+    /// The border of zeros.
+    pub fn halo(&self) -> Halo {
+        self.halo
     }
 
     /// Elements of the whole buffer.
@@ -139,7 +177,7 @@ impl Geometry {
         if found == self.len() { Ok(()) } else { Err(Error::Length { what, expected: self.len(), found }) }
     }
 
-    /// Zeroes the halo, and what pads a plane to its pitch, of the planes `plane` of image `n`.
+    /// Zeroes the halo of plane `plane` of image `n`. What pads a plane to its pitch stays as it is: nothing reads it.
     ///
     /// # Safety
     /// `data` points at a buffer of this geometry ([`Geometry::len`] elements), and nobody else touches that plane's halo meanwhile.
@@ -161,5 +199,22 @@ impl Geometry {
             zero(row + (self.halo.left + self.w) * lanes, self.halo.right * lanes);
         }
         zero(first + self.h * self.row, self.halo.bottom * self.row);
+    }
+    /// Zeroes the channels that pad the last block, of `count` pixels from (y, x) to the right.
+    ///
+    /// # Safety
+    /// `data` points at a buffer of this geometry ([`Geometry::len`] elements), the pixels lie in one row of image `n`, and
+    /// nobody else touches those channels meanwhile.
+    pub(crate) unsafe fn clear_padding(&self, data: *mut f32, n: usize, y: usize, x: usize, count: usize) {
+        let lanes = self.layout.lanes();
+        let used = self.c % lanes;
+        if used == 0 {
+            return;
+        }
+        let first = self.offset(n, self.planes() - 1, y, x) + used;
+        for i in 0..count {
+            // SAFETY: the last lanes of a pixel that the caller says is inside the buffer and ours.
+            unsafe { std::ptr::write_bytes(data.add(first + i * lanes), 0, lanes - used) };
+        }
     }
 }

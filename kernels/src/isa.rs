@@ -42,14 +42,15 @@ impl Isa {
         Isa::available().contains(&self)
     }
 
-    /// The fastest that is available and not above what `STRIDEWISE_ISA` names.
+    /// The one that `STRIDEWISE_ISA` names; the fastest that is available where it is not set.
     ///
     /// # Errors
     /// When the variable names no known instruction set, or one that is not available here.
     pub fn best() -> Result<Isa, Error> {
         match std::env::var("STRIDEWISE_ISA") {
             Ok(name) => name.parse::<Isa>()?.require(),
-            Err(_) => Ok(*Isa::available().last().unwrap_or(&Isa::Portable)),
+            Err(std::env::VarError::NotUnicode(name)) => Err(Error::UnknownIsa { name: name.to_string_lossy().into() }),
+            Err(std::env::VarError::NotPresent) => Ok(*Isa::available().last().unwrap_or(&Isa::Portable)),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Between what the user sees, dense NCHW, and the buffers of a plan; and strided copies between buffers.
 
-use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::{Error, Geometry, Layout};
 
 /// Copies a dense NCHW tensor into a buffer of any layout; clears the buffer's halo and the channels that pad its last block.
 ///
 /// # Errors
-/// When a slice has another length than the geometry says.
+/// When a slice has another length than the geometry says, or the executor leaves a part out.
 pub fn from_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, destination: &mut [f32]) -> Result<(), Error> {
     let image = Geometry::new(Layout::Nchw, [geometry.n, geometry.c, geometry.h, geometry.w], crate::Halo::NONE)?;
     copy_strided(executor, source, &image, [1, 1], 0, destination, geometry)
@@ -15,7 +15,7 @@ pub fn from_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, d
 /// Copies a buffer of any layout into a dense NCHW tensor.
 ///
 /// # Errors
-/// When a slice has another length than the geometry says.
+/// When a slice has another length than the geometry says, or the executor leaves a part out.
 pub fn to_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, destination: &mut [f32]) -> Result<(), Error> {
     let image = Geometry::new(Layout::Nchw, [geometry.n, geometry.c, geometry.h, geometry.w], crate::Halo::NONE)?;
     copy_strided(executor, source, geometry, [1, 1], 0, destination, &image)
@@ -24,8 +24,8 @@ pub fn to_nchw(executor: &dyn Executor, source: &[f32], geometry: &Geometry, des
 /// `to[n][c + before][y][x] = from[n][c][y·step][x·step]`, zero in the other channels of `to`; clears the halo of `to`.
 ///
 /// # Errors
-/// When the dimensions of `to` are not `n`, at least `c + before`, `⌈h/step⌉`, `⌈w/step⌉`, or a slice has another length than
-/// its geometry says.
+/// When the dimensions of `to` are not `n`, at least `c + before`, `⌈h/step⌉`, `⌈w/step⌉`, a slice has another length than
+/// its geometry says, or the executor leaves a part out.
 pub fn copy_strided(
     executor: &dyn Executor,
     source: &[f32],
@@ -49,8 +49,9 @@ pub fn copy_strided(
     let lanes = to.layout.lanes();
     let from_lanes = from.layout.lanes();
     let shared = SharedPointer::new(destination);
-    executor.run(&|thread| {
-        for index in range_of_part(to.n * to.planes(), executor.threads(), thread) {
+    let parts = Parts::of(executor);
+    parts.run(&|thread| {
+        for index in parts.range(to.n * to.planes(), thread) {
             let (n, plane) = (index / to.planes(), index % to.planes());
             // SAFETY: `to` was checked against the destination's length; planes are shared out to the threads without overlap.
             unsafe { to.clear_halo(shared.as_ptr(), n, plane) };
@@ -66,20 +67,20 @@ pub fn copy_strided(
                         continue;
                     };
                     let first = from.offset(n, channel / from_lanes, y * step[0], 0) + channel % from_lanes;
-                    for (value, x) in values.zip(source[first..].iter().step_by(step[1] * from_lanes)) {
+                    for (value, x) in values.zip(source[first..].iter().step_by(step[1].saturating_mul(from_lanes))) {
                         *value = *x;
                     }
                 }
             }
         }
-    });
-    Ok(())
+    })
 }
 
 /// Copies `[N, C, H, W]` of any layout into the row-major rows of `[N, C·H·W]`, held as NCHW16c of one pixel.
 ///
 /// # Errors
-/// When `to` is not NCHW16c of one pixel and C·H·W channels, or a slice has another length than its geometry says.
+/// When `to` is not NCHW16c of one pixel and C·H·W channels without a halo, a slice has another length than its geometry says,
+/// or the executor leaves a part out.
 pub fn flatten(executor: &dyn Executor, source: &[f32], from: &Geometry, destination: &mut [f32], to: &Geometry) -> Result<(), Error> {
     from.check("source of a copy", source.len())?;
     to.check("destination of a copy", destination.len())?;

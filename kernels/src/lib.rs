@@ -7,6 +7,10 @@
 // Const-generic tiles are written as index loops: the compiler unrolls them into registers, which iterators would hide.
 #![allow(clippy::needless_range_loop)]
 
+// The harness of the integration tests is part of the unit tests too, and knows this crate by its name.
+#[cfg(test)]
+extern crate self as stridewise_kernels;
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod aligned;
@@ -14,6 +18,8 @@ pub mod conv;
 pub mod denormals;
 pub mod elementwise;
 mod error;
+#[cfg(test)]
+mod every_kernel;
 mod geometry;
 mod isa;
 pub mod layout;
@@ -35,5 +41,5 @@ pub use conv::ConvProblem;
 pub use error::Error;
 pub use geometry::{BLOCK, Geometry, Halo, Layout};
 pub use isa::Isa;
-pub use parallel::{Executor, Inline};
+pub use parallel::{Executor, Inline, MAX_THREADS};
 pub use table::{Kernel, KernelTable};

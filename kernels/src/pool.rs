@@ -1,6 +1,6 @@
 //! Pooling over NCHW16c: every kind is a grid of windows, each a range of rows times a range of columns.
 
-use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::row::PoolArgs;
 use crate::{Error, Geometry, KernelTable, Layout};
 
@@ -25,7 +25,7 @@ impl Windows {
     /// A mean's divisor counts the padding (but nothing behind it) if `count_padding`.
     ///
     /// # Errors
-    /// When a window would cover no element at all.
+    /// When the stride is zero, a window would cover no element at all, or there is no memory.
     pub fn sliding(
         size: usize,
         [kernel, stride]: [usize; 2],
@@ -33,7 +33,14 @@ impl Windows {
         count: usize,
         count_padding: bool,
     ) -> Result<Windows, Error> {
-        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        if stride == 0 {
+            return Err(Error::Problem { problem: "pooling".into(), reason: "a stride is zero".into() });
+        }
+        // Asked of the last window first: memory for all of them is only then taken.
+        if count > 0 && (count - 1).saturating_mul(stride) >= size.saturating_add(before) {
+            return Err(empty_window(count - 1, size));
+        }
+        let mut windows = Windows::with_capacity(count)?;
         for i in 0..count {
             let start = i.saturating_mul(stride);
             let end = start.saturating_add(kernel).min(size.saturating_add(before).saturating_add(after));
@@ -47,9 +54,12 @@ impl Windows {
     /// `⌊i·size/count⌋ .. ⌈(i+1)·size/count⌉`. With `count` 1, all of them.
     ///
     /// # Errors
-    /// When `size` is zero.
+    /// When `size` is zero or there is no memory.
     pub fn adaptive(size: usize, count: usize) -> Result<Windows, Error> {
-        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        if size == 0 {
+            return Err(empty_window(0, size));
+        }
+        let mut windows = Windows::with_capacity(count)?;
         for i in 0..count {
             let range =
                 ((i as u128 * size as u128 / count as u128) as usize, ((i as u128 + 1) * size as u128).div_ceil(count as u128) as usize);
@@ -58,15 +68,25 @@ impl Windows {
         Ok(windows)
     }
 
+    fn with_capacity(count: usize) -> Result<Windows, Error> {
+        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        let reserved = windows.ranges.try_reserve_exact(count).and_then(|()| windows.divisors.try_reserve_exact(count));
+        reserved.map_err(|_| Error::OutOfMemory { bytes: count.saturating_mul(size_of::<(usize, usize)>() + size_of::<f32>()) })?;
+        Ok(windows)
+    }
+
     fn push(&mut self, range: (usize, usize), divisor: usize, size: usize) -> Result<(), Error> {
         if range.0 >= range.1 || range.1 > size {
-            let reason = format!("window {} covers no element of {size}", self.ranges.len());
-            return Err(Error::Problem { problem: "pooling".into(), reason });
+            return Err(empty_window(self.ranges.len(), size));
         }
         self.ranges.push(range);
         self.divisors.push(divisor as f32);
         Ok(())
     }
+}
+
+fn empty_window(index: usize, size: usize) -> Error {
+    Error::Problem { problem: "pooling".into(), reason: format!("window {index} covers no element of {size}") }
 }
 
 /// A pooling op with everything decided.
@@ -110,7 +130,7 @@ impl Pool {
     /// Pools. Results do not depend on the executor's number of threads.
     ///
     /// # Errors
-    /// When a slice has another length than its geometry.
+    /// When a slice has another length than its geometry, or the executor leaves a part out.
     pub fn run(&self, executor: &dyn Executor, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
         self.input.check("pooling input", input.len())?;
         self.output.check("pooling output", output.len())?;
@@ -120,8 +140,9 @@ impl Pool {
         };
         let shared = SharedPointer::new(output);
         let (planes, height) = (self.output.planes(), self.output.h);
-        executor.run(&|thread| {
-            for row in range_of_part(self.output.n * planes * height, executor.threads(), thread) {
+        let parts = Parts::of(executor);
+        parts.run(&|thread| {
+            for row in parts.range(self.output.n * planes * height, thread) {
                 let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
                 let (begin, end) = self.rows.ranges[y];
                 let args = PoolArgs {
@@ -143,7 +164,6 @@ impl Pool {
                     }
                 }
             }
-        });
-        Ok(())
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
-use crate::conv::tile::TileFn;
+use crate::conv::tile::{MAX_BLOCKS, PIXELS, TileFn};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
@@ -8,11 +8,15 @@ use crate::{Error, Isa};
 /// The kernels of one instruction set.
 pub struct KernelTable {
     pub(crate) isa: Isa,
+    /// What sets it apart from the other tables: the instruction set's name, or more.
+    pub(crate) name: &'static str,
     /// Indexed by blocks − 1, then pixels − 1.
     pub(crate) conv_tile: &'static [[TileFn; 6]],
     /// Indexed by pixels − 1.
     pub(crate) depthwise_tile: [TileFn; 6],
+    /// Transform of the input, transform of the output.
     pub(crate) winograd_f2: (InputFn, OutputFn),
+    /// Likewise.
     pub(crate) winograd_f4: (InputFn, OutputFn),
     pub(crate) pool_max: PoolFn,
     pub(crate) pool_mean: PoolFn,
@@ -28,7 +32,7 @@ pub struct KernelTable {
 /// A line of the list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kernel {
-    /// `family-shape-isa`, for example `conv-6x64-avx512`.
+    /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
     /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
     pub family: &'static str,
@@ -38,7 +42,7 @@ pub struct Kernel {
 
 /// Instantiates every generic kernel for one vector type, inside functions with the given target features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $vector:ty, $isa:expr, blocks [$($blocks:literal),+], fma_chains $chains:literal) => {
+    ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, blocks [$($blocks:literal),+], fma_chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
@@ -66,9 +70,12 @@ macro_rules! instantiate {
             }
         }
 
+        const _: () = assert!([$($blocks),+].len() <= $crate::conv::tile::MAX_BLOCKS);
+
         /// The kernels of this instruction set.
         pub(crate) static TABLE: $crate::KernelTable = $crate::KernelTable {
             isa: $isa,
+            name: $name,
             conv_tile: &[$([
                 kernels::conv_tile::<1, $blocks>, kernels::conv_tile::<2, $blocks>, kernels::conv_tile::<3, $blocks>,
                 kernels::conv_tile::<4, $blocks>, kernels::conv_tile::<5, $blocks>, kernels::conv_tile::<6, $blocks>,
@@ -121,9 +128,25 @@ impl KernelTable {
         }
     }
 
+    /// Every table that this processor can run: that of each available instruction set, and on x86-64 with fused multiply-add
+    /// also the portable one that is compiled without it.
+    pub fn all() -> Vec<&'static KernelTable> {
+        let mut tables: Vec<_> = Isa::available().iter().filter_map(|&isa| KernelTable::get(isa).ok()).collect();
+        let baseline = &crate::portable::baseline::TABLE;
+        if tables.iter().all(|t| t.name != baseline.name) {
+            tables.insert(0, baseline);
+        }
+        tables
+    }
+
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// The instruction set's name; `portable-fused` where the portable code is compiled for fused multiply-add.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Most blocks of 16 output channels that a convolution tile has here.
@@ -133,15 +156,56 @@ impl KernelTable {
 
     /// Every kernel of this table.
     pub fn kernels(&self) -> Vec<Kernel> {
-        let entry = |family: &'static str, shape: String| Kernel { name: format!("{family}{shape}-{}", self.isa), family, isa: self.isa };
+        self.entries().into_iter().map(|(_, kernel)| kernel).collect()
+    }
+
+    /// Every kernel of this table, with its place among those that any table has.
+    pub(crate) fn entries(&self) -> Vec<(usize, Kernel)> {
+        // Every field by name: a kernel that is added to the table and not to this list does not compile.
+        let KernelTable {
+            isa,
+            name,
+            conv_tile,
+            depthwise_tile,
+            winograd_f2: _,
+            winograd_f4: _,
+            pool_max: _,
+            pool_mean: _,
+            add: _,
+            clamp: _,
+            affine: _,
+            fma_chain: _,
+            fma_chains: _,
+        } = self;
+        let entry = |family: &'static str, shape: String| Kernel { name: format!("{family}{shape}-{name}"), family, isa: *isa };
         let mut list = Vec::new();
-        for (blocks, row) in self.conv_tile.iter().enumerate() {
-            list.extend((0..row.len()).map(|pixels| entry("conv", format!("-{}x{}", pixels + 1, 16 * (blocks + 1)))));
+        for (b, row) in conv_tile.iter().enumerate() {
+            list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
-        list.extend((0..self.depthwise_tile.len()).map(|pixels| entry("depthwise", format!("-{}x16", pixels + 1))));
-        list.extend(
-            ["winograd_f2", "winograd_f4", "pool_max", "pool_mean", "add", "clamp", "affine"].map(|family| entry(family, String::new())),
-        );
+        list.extend((0..depthwise_tile.len()).map(|p| (depthwise_entry(p + 1), entry("depthwise", format!("-{}x16", p + 1)))));
+        let rows = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
+        list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list
     }
+}
+
+impl std::fmt::Debug for KernelTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KernelTable({})", self.name)
+    }
+}
+
+/// Place of a convolution tile in [`KernelTable::entries`].
+pub(crate) const fn conv_entry(pixels: usize, blocks: usize) -> usize {
+    (blocks - 1) * PIXELS + pixels - 1
+}
+
+/// Place of a depthwise tile.
+pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
+    MAX_BLOCKS * PIXELS + pixels - 1
+}
+
+/// Place of the `index`-th of the kernels that have no tile.
+pub(crate) const fn row_entry(index: usize) -> usize {
+    (MAX_BLOCKS + 1) * PIXELS + index
 }

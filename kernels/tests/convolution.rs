@@ -1,41 +1,13 @@
 //! Every convolution kernel of the table against the f64 oracle, and bit for bit against the others.
 
-mod guarded;
+mod harness;
 
-use guarded::Guarded;
+use harness::{Guarded, Threads, assert_borders_are_zero, bits, noise};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use stridewise_kernels::denormals::FlushDenormals;
 use stridewise_kernels::{ConvProblem, Executor, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
-
-/// Threads that each run to their end in turn or together: here, real ones.
-struct Threads(usize);
-
-impl Executor for Threads {
-    fn threads(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
-        std::thread::scope(|scope| {
-            for thread in 0..self.0 {
-                scope.spawn(move || part(thread));
-            }
-        });
-    }
-}
-
-/// Values in [-1, 1) that depend on nothing but the seed.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Skip {
@@ -47,7 +19,7 @@ enum Skip {
 /// How a problem is run.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
-    isa: Isa,
+    table: &'static KernelTable,
     algorithm: Algorithm,
     layout: Layout,
     threads: usize,
@@ -77,9 +49,12 @@ impl Data {
 }
 
 fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
+    run_on(&Threads(setup.threads), p, data, setup)
+}
+
+fn run_on(executor: &dyn Executor, p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     let [oh, ow] = p.output();
-    let table = KernelTable::get(setup.isa).unwrap();
-    let executor = Threads(setup.threads);
+    let table = setup.table;
     let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], setup.algorithm.required_halo(p)).unwrap();
     let output = Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], setup.output_halo).unwrap();
     let residual = match setup.skip {
@@ -87,7 +62,7 @@ fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
         Skip::Buffer => Some(Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], Halo { top: 1, left: 2, bottom: 0, right: 1 }).unwrap()),
         Skip::InPlace => Some(output),
     };
-    let weights = PackedWeights::pack(table, p, setup.algorithm, setup.layout, &data.weight, Some(&data.bias), &executor).unwrap();
+    let weights = PackedWeights::pack(table, p, setup.algorithm, setup.layout, &data.weight, Some(&data.bias), executor).unwrap();
     let conv = Conv::new(*p, setup.algorithm, input, output, residual, Arc::new(weights), setup.clamp, setup.threads).unwrap();
 
     let mut input_data = Guarded::filled(input.len(), f32::NAN);
@@ -106,30 +81,12 @@ fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
         _ => Residual::None,
     };
     let mut scratch = Guarded::filled(conv.scratch_per_thread() * setup.threads, f32::NAN);
-    conv.run(&executor, &input_data, given, &mut output_data, &mut scratch).unwrap();
+    conv.run(executor, &input_data, given, &mut output_data, &mut scratch).unwrap();
 
-    check_halo(&output, &output_data);
+    assert_borders_are_zero(&output, &output_data, &p.to_string());
     let mut dense = vec![0.0; p.n * p.oc * oh * ow];
     layout::to_nchw(&Inline, &output_data, &output, &mut dense).unwrap();
     dense
-}
-
-/// The halo holds zeros and nothing else but the halo does so by accident of the test.
-fn check_halo(g: &Geometry, data: &[f32]) {
-    let inside = |v: usize, before: usize, size: usize| (before..before + size).contains(&v);
-    for n in 0..g.n {
-        for plane in 0..g.planes() {
-            let start = n * g.image_stride() + plane * g.plane_stride();
-            for y in 0..g.h + g.halo.top + g.halo.bottom {
-                for x in 0..g.w + g.halo.left + g.halo.right {
-                    if !(inside(y, g.halo.top, g.h) && inside(x, g.halo.left, g.w)) {
-                        let at = start + y * g.row_stride() + x * 16;
-                        assert!(data[at..at + 16].iter().all(|v| v.to_bits() == 0), "halo at plane {plane}, {y}, {x}");
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// The oracle with residual and activation, and for each output the bound that its rounding errors must keep.
@@ -148,20 +105,22 @@ fn expected(p: &ConvProblem, data: &Data, skip: Skip, clamp: (f32, f32)) -> Vec<
         .collect()
 }
 
-/// Layouts and algorithms that a problem can be run with.
+/// Layouts and algorithms that sum a problem directly.
+fn direct_ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
+    let algorithms = [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Im2colGemm];
+    possible(p, &algorithms)
+}
+
+/// All layouts and algorithms that a problem can be run with.
 fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
-    if p.is_depthwise() {
-        return vec![(Algorithm::Depthwise, Layout::Nchw16c), (Algorithm::Direct, Layout::Nchw), (Algorithm::Im2colGemm, Layout::Nchw)];
-    }
-    let mut ways = Vec::new();
-    for variant in [Winograd::F2, Winograd::F4] {
-        let algorithm = Algorithm::Winograd(variant);
-        ways.extend(algorithm.check(p, Layout::Nchw16c).is_ok().then_some((algorithm, Layout::Nchw16c)));
-    }
-    for layout in [Layout::Nchw16c, Layout::Nchw] {
-        ways.extend([(Algorithm::Direct, layout), (Algorithm::Im2colGemm, layout)]);
-    }
+    let mut ways = direct_ways(p);
+    ways.extend(possible(p, &[Winograd::F2, Winograd::F4].map(Algorithm::Winograd)));
     ways
+}
+
+fn possible(p: &ConvProblem, algorithms: &[Algorithm]) -> Vec<(Algorithm, Layout)> {
+    let all = [Layout::Nchw16c, Layout::Nchw].into_iter().flat_map(|layout| algorithms.iter().map(move |a| (*a, layout)));
+    all.filter(|(algorithm, layout)| algorithm.check(p, *layout).is_ok()).collect()
 }
 
 const NONE: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -185,15 +144,15 @@ fn check(p: &ConvProblem) -> usize {
                 Algorithm::Winograd(variant) => (Some(variant), exact.iter().fold(0f64, |m, (_, bound)| m.max(*bound))),
                 _ => (None, 0.0),
             };
-            for &isa in Isa::available() {
-                let setup = Setup { isa, algorithm, layout, threads, skip, clamp, output_halo };
+            for table in KernelTable::all() {
+                let setup = Setup { table, algorithm, layout, threads, skip, clamp, output_halo };
                 let found = run(p, &data, setup);
                 for (i, (value, (exact, bound))) in found.iter().zip(&exact).enumerate() {
                     let error = (f64::from(*value) - exact).abs();
                     let bound = bound.max(largest);
                     assert!(error <= bound, "{p} {setup:?}: output {i} is {value}, exactly {exact}: off by {error}, bound {bound}");
                 }
-                let bits: Vec<u32> = found.iter().map(|v| v.to_bits()).collect();
+                let bits = bits(&found);
                 let other = first.entry((layout, variant)).or_insert_with(|| bits.clone());
                 assert!(*other == bits, "{p} {setup:?}: not the bits of the first way");
                 runs += 1;
@@ -251,58 +210,7 @@ const GRID: &[&str] = &[
 #[test]
 fn kernels_match_the_f64_reference() {
     let runs: usize = GRID.iter().map(|text| check(&text.parse().unwrap())).sum();
-    println!("{} problems, {runs} runs on {:?}", GRID.len(), Isa::available());
-}
-
-#[test]
-fn weights_that_do_not_fit_are_refused() {
-    let table = KernelTable::get(Isa::Portable).unwrap();
-    let p: ConvProblem = "n1c16h4w4o16k3p1".parse().unwrap();
-    let other: ConvProblem = "n1c16h4w4o16k1".parse().unwrap();
-    assert!(PackedWeights::pack(table, &p, Algorithm::Direct, Layout::Nchw16c, &[0.0; 3], None, &Inline).is_err());
-    let weights = Arc::new(
-        PackedWeights::pack(table, &other, Algorithm::Direct, Layout::Nchw16c, &vec![0.0; other.weight_len()], None, &Inline).unwrap(),
-    );
-    let g = |halo| Geometry::new(Layout::Nchw16c, [1, 16, 4, 4], halo).unwrap();
-    assert!(
-        Conv::new(p, Algorithm::Direct, g(Algorithm::Direct.required_halo(&p)), g(Halo::NONE), None, weights.clone(), NONE, 1).is_err()
-    );
-    let right =
-        Arc::new(PackedWeights::pack(table, &p, Algorithm::Direct, Layout::Nchw16c, &vec![0.0; p.weight_len()], None, &Inline).unwrap());
-    assert!(Conv::new(p, Algorithm::Direct, g(Halo::NONE), g(Halo::NONE), None, right.clone(), NONE, 1).is_err(), "halo too small");
-    let conv = Conv::new(p, Algorithm::Direct, g(Algorithm::Direct.required_halo(&p)), g(Halo::NONE), None, right, NONE, 1).unwrap();
-    let (input, mut output) = (vec![0.0; g(Algorithm::Direct.required_halo(&p)).len()], vec![0.0; g(Halo::NONE).len()]);
-    assert!(conv.run(&Inline, &input[1..], Residual::None, &mut output, &mut []).is_err());
-    assert!(conv.run(&Inline, &input, Residual::None, &mut output[1..], &mut []).is_err());
-    assert!(conv.run(&Inline, &input, Residual::InPlace, &mut output, &mut []).is_err(), "no residual was planned");
-    assert!(conv.run(&Inline, &input, Residual::None, &mut output, &mut []).is_ok());
-}
-
-#[test]
-fn problem_strings_round_trip_and_malformed_ones_are_refused() {
-    for text in GRID {
-        let p: ConvProblem = text.parse().unwrap();
-        assert_eq!(p.to_string().parse::<ConvProblem>().unwrap(), p);
-    }
-    for bad in [
-        "",
-        "c1",
-        "n1c1h1w1o1k0",
-        "n0c1h1w1o1k1",
-        "n1c1h1w1o1k2",
-        "n1c1h1w1o1k1s0",
-        "n1c1h1w1o1k1g2",
-        "n1c1h1w1o1k1q1",
-        "n1n1c1h1w1o1k1",
-        "n1c1h1w1o1k1x1x1",
-        "n1c99999999999999999999h1w1o1k1",
-        "n1c4294967296h4294967296w4294967296o1k1",
-        "n1c1h1w1o1k1p9223372036854775807",
-        "n1c1h1w1o1k9223372036854775807d9223372036854775807",
-        "é",
-    ] {
-        assert!(bad.parse::<ConvProblem>().is_err(), "{bad}");
-    }
+    println!("{} problems, {runs} runs on {:?}", GRID.len(), KernelTable::all());
 }
 
 fn problems() -> impl Strategy<Value = ConvProblem> {
@@ -323,6 +231,149 @@ fn problems() -> impl Strategy<Value = ConvProblem> {
         };
         p.validate().is_ok().then_some(p)
     })
+}
+
+/// Every table in one way without residual or bounds.
+fn plain(table: &'static KernelTable, (algorithm, layout): (Algorithm, Layout)) -> Setup {
+    Setup { table, algorithm, layout, threads: 1, skip: Skip::None, clamp: NONE, output_halo: Halo::NONE }
+}
+
+#[test]
+fn results_are_bitwise_equal_for_every_number_of_threads() {
+    for text in
+        ["n1c64h7w7o64k3p1", "n2c33h5w7o33k3s2p1g33", "n3c20h6w5o130k1", "n1c3h23w19o40k7s2p3", "n1c600h1w1o1000k1", "n1c40h9w5o72k3p1g2"]
+    {
+        let p: ConvProblem = text.parse().unwrap();
+        let data = Data::new(&p);
+        for table in KernelTable::all() {
+            for way in ways(&p) {
+                let setup = Setup { skip: Skip::InPlace, clamp: RELU, ..plain(table, way) };
+                let one = bits(&run(&p, &data, setup));
+                for threads in [2, 3, 5, 16] {
+                    assert!(bits(&run(&p, &data, Setup { threads, ..setup })) == one, "{p} {setup:?}: other bits on {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+/// Whether any value that the kernels multiply by something, if only by zero, for an output is not finite: the blocks of 16
+/// channels of every group that has an output in the same block.
+fn touched(p: &ConvProblem, input: &[f32], [n, o, y, x]: [usize; 4]) -> bool {
+    let (width, outputs) = (p.c / p.groups, p.oc / p.groups);
+    let groups = o / 16 * 16 / outputs..(o / 16 * 16 + 16).min(p.oc).div_ceil(outputs);
+    let channels = groups.start * width / 16 * 16..(groups.end * width).next_multiple_of(16).min(p.c);
+    let inside = |at: usize, tap: usize, axis: usize, size: usize| {
+        (at * p.stride[axis] + tap * p.dilation[axis]).checked_sub(p.pads[axis]).filter(|v| *v < size)
+    };
+    let mut taps = (0..p.kernel[0]).flat_map(|kh| (0..p.kernel[1]).map(move |kw| (kh, kw)));
+    taps.any(|(kh, kw)| match (inside(y, kh, 0, p.h), inside(x, kw, 1, p.w)) {
+        (Some(row), Some(column)) => channels.clone().any(|c| !input[((n * p.c + c) * p.h + row) * p.w + column].is_finite()),
+        _ => false,
+    })
+}
+
+/// One NaN, one infinity of each sign, and two that meet. Exact where no two groups share a block of channels; where they do,
+/// an output is as the oracle says or, if its blocks are touched, NaN.
+#[test]
+fn nan_and_infinity_go_through_as_in_the_reference() {
+    for (text, exact) in [
+        ("n1c3h9w9o20k3p1", true),
+        ("n2c20h8w9o24k3p1", true),
+        ("n1c70h8w8o40k3s2p1", true),
+        ("n1c40h7w9o40k3p1g40", true),
+        ("n1c64h7w7o64k3p1g2", true),
+        ("n1c8h9w9o64k3p1g4", true),
+        ("n1c32h7w8o32k3p1g8", false),
+        ("n1c48h7w8o48k3p1g2", false),
+    ] {
+        let p: ConvProblem = text.parse().unwrap();
+        let mut data = Data::new(&p);
+        let plane = p.h * p.w;
+        for (channel, pixel, value) in [
+            (0, 0, f32::NAN),
+            (p.c - 1, plane - 1, f32::INFINITY),
+            (1, plane - p.w, f32::NEG_INFINITY),
+            (0, 4 * p.w - 2, f32::INFINITY),
+            (p.c / 2, 4 * p.w - 1, f32::NEG_INFINITY),
+        ] {
+            data.input[channel * plane + pixel] = value;
+        }
+        for (clamp, skip) in [(NONE, Skip::None), (RELU, Skip::Buffer)] {
+            let finite = Data { input: data.input.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect(), ..Data::new(&p) };
+            let bounds = expected(&p, &finite, skip, clamp);
+            let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
+            let [oh, ow] = p.output();
+            let mut seen = 0;
+            for (table, way) in KernelTable::all().into_iter().flat_map(|t| direct_ways(&p).into_iter().map(move |w| (t, w))) {
+                let found = run(&p, &data, Setup { skip, clamp, ..plain(table, way) });
+                for (i, value) in found.iter().enumerate() {
+                    let residual = if skip == Skip::None { 0.0 } else { f64::from(data.residual[i]) };
+                    let sum = oracle[i] + residual;
+                    // Bounds let NaN pass, which f64::max does not.
+                    let exactly = if sum.is_nan() { sum } else { sum.max(f64::from(clamp.0)).min(f64::from(clamp.1)) };
+                    let at = [i / (p.oc * oh * ow), i / (oh * ow) % p.oc, i / ow % oh, i % ow];
+                    let value = f64::from(*value);
+                    let same = value == exactly || value.is_nan() && exactly.is_nan() || (value - exactly).abs() <= bounds[i].1;
+                    let shared = !exact || p.is_depthwise() && way.1 == Layout::Nchw;
+                    let poisoned = shared && value.is_nan() && touched(&p, &data.input, at);
+                    assert!(same || poisoned, "{p} on {table:?}, {way:?}: output {at:?} is {value}, exactly {exactly}");
+                    seen += usize::from(!value.is_finite());
+                }
+            }
+            assert!(seen > 0, "{p}: nothing came through");
+        }
+    }
+}
+
+/// Sums of denormals are exact but for the last place, and the same on every table.
+#[test]
+fn denormals_are_kept_where_they_are_not_flushed() {
+    for text in ["n1c20h5w6o24k3p1", "n1c33h5w6o33k3p1g33"] {
+        let p: ConvProblem = text.parse().unwrap();
+        let mut data = Data::new(&p);
+        for values in [&mut data.input, &mut data.bias] {
+            values.iter_mut().for_each(|v| *v *= 1e-39);
+        }
+        let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
+        let bound = 2.0 * p.weight_len() as f64 * f64::from(f32::from_bits(1));
+        for way in direct_ways(&p) {
+            let mut first = None;
+            for table in KernelTable::all() {
+                let found = run(&p, &data, plain(table, way));
+                assert!(found.iter().zip(&oracle).all(|(v, o)| (f64::from(*v) - o).abs() <= bound), "{p} on {table:?}");
+                assert!(found.iter().any(|v| v.is_subnormal()), "{p} on {table:?}: all flushed");
+                assert!(*first.get_or_insert_with(|| bits(&found)) == bits(&found), "{p} on {table:?}, {way:?}");
+            }
+        }
+    }
+}
+
+/// Where they are flushed, no denormal comes out, and every instruction set flushes the same.
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn denormals_are_flushed_alike_on_every_instruction_set() {
+    let p: ConvProblem = "n1c20h5w6o24k3p1".parse().unwrap();
+    let mut data = Data::new(&p);
+    data.input.iter_mut().for_each(|v| *v *= 1e-37);
+    data.bias.fill(0.0);
+    let found = |table, way| {
+        let _flush = FlushDenormals::new();
+        bits(&run_on(&Inline, &p, &data, plain(table, way)))
+    };
+    // A table of functions of the C library follows that library's rules.
+    let tables = Isa::available()
+        .iter()
+        .map(|isa| KernelTable::get(*isa).unwrap())
+        .filter(|t| t.isa() != Isa::Portable || t.name() != "portable" || cfg!(target_arch = "aarch64"));
+    let mut first = None;
+    for table in tables {
+        for way in [(Algorithm::Direct, Layout::Nchw16c), (Algorithm::Im2colGemm, Layout::Nchw16c)] {
+            let found = found(table, way);
+            assert!(!found.iter().any(|b| f32::from_bits(*b).is_subnormal()), "{table:?}");
+            assert!(*first.get_or_insert_with(|| found.clone()) == found, "{table:?}, {way:?}");
+        }
+    }
 }
 
 proptest! {

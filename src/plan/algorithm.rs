@@ -1,9 +1,49 @@
 //! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, never on the processor, so
 //! that results are the same everywhere.
 
-use crate::session::Numerics;
+use crate::error::Error;
 use stridewise_kernels::conv::{Algorithm, Winograd};
 use stridewise_kernels::{ConvProblem, Layout};
+
+/// What a convolution may do to be fast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Numerics {
+    /// Winograd where it is faster: against the same network in float64, up to three times the error of direct summation. A
+    /// NaN or infinity in the input may reach a few pixels more.
+    #[default]
+    Fast,
+    /// Direct summation only.
+    Exact,
+}
+
+impl Numerics {
+    /// The name used in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numerics::Fast => "fast",
+            Numerics::Exact => "exact",
+        }
+    }
+}
+
+impl std::fmt::Display for Numerics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Numerics {
+    type Err = Error;
+
+    /// Reads `fast` or `exact`.
+    fn from_str(text: &str) -> Result<Numerics, Error> {
+        [Numerics::Fast, Numerics::Exact]
+            .into_iter()
+            .find(|n| n.name() == text.trim())
+            .ok_or_else(|| Error::InvalidArgument { argument: format!("numerics `{text}`"), reason: "expected `fast` or `exact`".into() })
+    }
+}
 
 /// A choice and its reason, as `explain` prints it.
 pub(super) struct Choice {
@@ -39,9 +79,10 @@ const FEWEST_TILES: usize = 12;
 /// F(4×4) where there are tiles enough to use its weights, four times the kernel's, more than once; F(2×2) down to 7×7 images.
 /// Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
 fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
+    // Of one image: a batch is computed as its images are alone.
     let tiles = |variant: Winograd| {
         let [rows, columns] = problem.output().map(|size| size.div_ceil(variant.outputs()));
-        problem.n.saturating_mul(rows).saturating_mul(columns)
+        rows.saturating_mul(columns)
     };
     let candidates =
         [(Winograd::F4, "3x3: a quarter of the products"), (Winograd::F2, "3x3 on a small image: four ninths of the products")];

@@ -1,10 +1,9 @@
 //! Which buffer each value lives in, and how it is laid out: NCHW16c, but NCHW for an input of few channels that only
 //! convolutions read. A value that is another one under a new shape (flatten, identity, dropout) shares its buffer.
 
-use super::algorithm;
+use super::algorithm::{self, Numerics};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
-use crate::session::Numerics;
 use crate::tensor::Shape;
 use stridewise_kernels::{ConvProblem, Geometry, Halo, Layout};
 

@@ -6,13 +6,13 @@ mod layout;
 mod memory;
 mod step;
 
+pub use algorithm::Numerics;
 pub(crate) use step::Step;
 pub use step::StepInfo;
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 use crate::model::PackedCache;
-use crate::session::Numerics;
 use crate::tensor::Shape;
 use layout::{Buffers, problem_of};
 use memory::Lifetime;
@@ -108,12 +108,14 @@ impl Plan {
                 info,
             });
         }
+        // Scratch depends on the algorithms' tiles, so it is known only now; nothing of it is allocated yet.
+        within_limit(graph, request, plan.memory().saturating_add(plan.weight_bytes))?;
         Ok(plan)
     }
 
     /// Bytes of arena and scratch memory.
     pub fn memory(&self) -> usize {
-        (self.arena + self.scratch) * size_of::<f32>()
+        self.arena.saturating_add(self.scratch).saturating_mul(size_of::<f32>())
     }
 }
 
@@ -174,16 +176,23 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
     for node in graph.nodes() {
         let Some(&x) = node.inputs.first() else { continue };
         let g = buffers.geometry_of(x);
-        if let Some(problem) = problem_of(node, [g.n, g.c, g.h, g.w]) {
-            let algorithm = algorithm::choose(&problem, g.layout, request.numerics).algorithm;
-            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout)?);
+        if let Some(problem) = problem_of(node, g.dims()) {
+            let algorithm = algorithm::choose(&problem, g.layout(), request.numerics).algorithm;
+            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout())?);
         }
     }
+    within_limit(graph, request, bytes)
+}
+
+fn within_limit(graph: &Graph, request: &Request<'_>, bytes: usize) -> Result<()> {
     if bytes <= request.max_memory {
         return Ok(());
     }
     Err(Error::TooLarge {
-        what: format!("memory for {} at batch {}, size {:?} (activations and packed weights)", graph.name, request.batch, request.size),
+        what: format!(
+            "memory for {} at batch {}, size {:?} (activations, scratch and packed weights)",
+            graph.name, request.batch, request.size
+        ),
         requested: format!("{bytes} bytes"),
         limit: format!("{} bytes (SessionOptions::max_memory)", request.max_memory),
     })
@@ -220,16 +229,16 @@ impl Builder<'_> {
             |reduction, rows, columns| -> Result<Compute> { Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?)) };
         let compute = match &node.op {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
-                let problem = problem_of(node, [input.n, input.c, input.h, input.w])
+                let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout, self.request.numerics);
+                let choice = algorithm::choose(&problem, input.layout(), self.request.numerics);
                 let bias = bias.as_ref().map(|b| b.as_slice());
                 let weights = self.packed.get(
                     index,
                     table,
                     &problem,
                     choice.algorithm,
-                    input.layout,
+                    input.layout(),
                     weight.as_slice(),
                     bias,
                     self.request.executor,
@@ -241,8 +250,8 @@ impl Builder<'_> {
                 Compute::Conv(Box::new(conv))
             }
             Op::BatchNormalization { scale, bias, mean, variance, epsilon } => {
-                let mut scales = Vec::with_capacity(input.c);
-                let mut shifts = Vec::with_capacity(input.c);
+                let mut scales = Vec::with_capacity(input.c());
+                let mut shifts = Vec::with_capacity(input.c());
                 let columns = scale.as_slice().iter().zip(bias.as_slice()).zip(mean.as_slice().iter().zip(variance.as_slice()));
                 for ((gamma, beta), (mean, variance)) in columns {
                     let factor = f64::from(*gamma) / (f64::from(*variance) + epsilon).sqrt();
@@ -256,14 +265,18 @@ impl Builder<'_> {
                 let &other = node.inputs.get(1).ok_or_else(|| refuse("a sum needs two inputs".into()))?;
                 Compute::Elementwise(Elementwise::add(input, self.buffers.geometry_of(other), output, clamp(*activation), table)?)
             }
-            Op::MaxPool(p) => pool(Reduction::Maximum, windows(0, p, input.h, output.h, false)?, windows(1, p, input.w, output.w, false)?)?,
+            Op::MaxPool(p) => {
+                pool(Reduction::Maximum, windows(0, p, input.h(), output.h(), false)?, windows(1, p, input.w(), output.w(), false)?)?
+            }
             Op::AveragePool { pool: p, count_include_pad } => pool(
                 Reduction::Mean,
-                windows(0, p, input.h, output.h, *count_include_pad)?,
-                windows(1, p, input.w, output.w, *count_include_pad)?,
+                windows(0, p, input.h(), output.h(), *count_include_pad)?,
+                windows(1, p, input.w(), output.w(), *count_include_pad)?,
             )?,
-            Op::GlobalAveragePool => pool(Reduction::Mean, Windows::adaptive(input.h, 1)?, Windows::adaptive(input.w, 1)?)?,
-            Op::AdaptiveAveragePool([oh, ow]) => pool(Reduction::Mean, Windows::adaptive(input.h, *oh)?, Windows::adaptive(input.w, *ow)?)?,
+            Op::GlobalAveragePool => pool(Reduction::Mean, Windows::adaptive(input.h(), 1)?, Windows::adaptive(input.w(), 1)?)?,
+            Op::AdaptiveAveragePool([oh, ow]) => {
+                pool(Reduction::Mean, Windows::adaptive(input.h(), *oh)?, Windows::adaptive(input.w(), *ow)?)?
+            }
             Op::Slice { step } => Compute::Copy { from: input, step: *step, before: 0, to: output },
             Op::Pad { before, .. } => Compute::Copy { from: input, step: [1, 1], before: *before, to: output },
             Op::Flatten => Compute::Flatten { from: input, to: output },

@@ -137,7 +137,7 @@ impl Step {
             Compute::Softmax { from, to } => {
                 layout::copy_strided(executor, input(0)?, from, [1, 1], 0, output, to)?;
                 for row in output.chunks_exact_mut(to.image_stride()) {
-                    softmax::softmax_rows(&mut row[..to.c], to.c);
+                    softmax::softmax_rows(&mut row[..to.c()], to.c());
                 }
             }
         }

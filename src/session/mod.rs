@@ -3,7 +3,7 @@
 mod explain;
 mod pool;
 
-pub use crate::plan::StepInfo;
+pub use crate::plan::{Numerics, StepInfo};
 pub use pool::{MAX_THREADS, ThreadPool};
 
 use crate::error::{Error, Result};
@@ -30,46 +30,6 @@ impl From<usize> for Threads {
 impl From<ThreadPool> for Threads {
     fn from(pool: ThreadPool) -> Threads {
         Threads::Pool(pool)
-    }
-}
-
-/// What a convolution may do to be fast.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Numerics {
-    /// Winograd where it is faster: against the same network in float64, up to three times the error of direct summation. A
-    /// NaN or infinity in the input may reach a few pixels more.
-    #[default]
-    Fast,
-    /// Direct summation only.
-    Exact,
-}
-
-impl Numerics {
-    /// The name used in options and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Numerics::Fast => "fast",
-            Numerics::Exact => "exact",
-        }
-    }
-}
-
-impl std::fmt::Display for Numerics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for Numerics {
-    type Err = Error;
-
-    /// Reads `fast` or `exact`.
-    fn from_str(text: &str) -> Result<Numerics> {
-        [Numerics::Fast, Numerics::Exact]
-            .into_iter()
-            .find(|n| n.name() == text.trim())
-            .ok_or_else(|| Error::InvalidArgument { argument: format!("numerics `{text}`"), reason: "expected `fast` or `exact`".into() })
     }
 }
 

@@ -94,6 +94,7 @@ crate::table::instantiate!(
     #[target_feature(enable = "neon")]
     Vector,
     crate::Isa::Neon,
+    name "neon",
     blocks [1],
     fma_chains 6
 );

@@ -12,10 +12,10 @@ pub use packed::{Order, PackedWeights};
 pub use problem::ConvProblem;
 pub use winograd::Winograd;
 
-use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};
 use crate::{BLOCK, Error, Geometry, Halo, Isa, KernelTable, Layout};
 use std::sync::Arc;
-use tile::{PIXELS, TileArgs};
+use tile::{MAX_BLOCKS, PIXELS, TileArgs};
 
 /// How a convolution is computed. All but Winograd give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -94,6 +94,9 @@ pub enum Residual<'a> {
 }
 
 /// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights.
+///
+/// NaN and infinities go through as in the textbook's sums, with one exception: where channels of several groups share a block
+/// of 16, those of the other groups are multiplied by zero, and what is not finite in one makes NaN of the others' outputs.
 pub struct Conv {
     problem: ConvProblem,
     algorithm: Algorithm,
@@ -115,7 +118,7 @@ pub struct Conv {
 impl Conv {
     /// Prepares a convolution of `input` into `output`, both NCHW16c except that `input` may be NCHW.
     ///
-    /// `clamp` bounds the result (−∞, ∞ for no activation). `threads` is the executor's number of threads.
+    /// `clamp` bounds the result (−∞, ∞ for no activation). `threads` is the number of threads that the work is cut up for.
     ///
     /// # Errors
     /// When the problem is malformed, the geometries are not the problem's, the weights were packed for another problem, or
@@ -169,7 +172,7 @@ impl Conv {
             partition: [1, 1],
             pixel_block: 0,
         };
-        conv.partition = conv.choose_partition(threads);
+        conv.partition = conv.choose_partition(threads.min(MAX_THREADS));
         conv.pixel_block = conv.choose_pixel_block();
         Ok(conv)
     }
@@ -213,11 +216,12 @@ impl Conv {
         }
     }
 
-    /// Computes the convolution. Results do not depend on the executor's number of threads.
+    /// Computes the convolution. Results do not depend on the executor's number of threads, nor does it have to be the one
+    /// that [`Conv::new`] was told.
     ///
     /// # Errors
     /// When a slice has another length than its geometry, `scratch` is shorter than [`Conv::scratch_per_thread`] for each
-    /// thread, or the residual is not what [`Conv::new`] was told.
+    /// thread, the residual is not what [`Conv::new`] was told, or the executor leaves a part out.
     pub fn run(
         &self,
         executor: &dyn Executor,
@@ -228,8 +232,9 @@ impl Conv {
     ) -> Result<(), Error> {
         self.input.check("convolution input", input.len())?;
         self.output.check("convolution output", output.len())?;
+        let parts = Parts::of(executor);
         let per_thread = self.scratch_per_thread();
-        let needed = per_thread * executor.threads();
+        let needed = per_thread.saturating_mul(parts.count());
         if scratch.len() < needed {
             return Err(Error::Length { what: "convolution scratch", expected: needed, found: scratch.len() });
         }
@@ -248,47 +253,70 @@ impl Conv {
         };
         let residual_data = SharedPointer::from_ptr(residual_data.cast_mut());
         let shared_scratch = SharedPointer::new(scratch);
-        let threads = executor.threads();
-        executor.run(&|thread| {
-            self.clear_halo(&shared, threads, thread);
-            let Some((tiles, pixels)) = self.share(thread) else { return };
+        parts.run(&|thread| {
+            self.clear_halo(&shared, &parts, thread);
             let buffers = Buffers {
                 input,
                 residual: residual_data.as_ptr().cast_const(),
                 residual_geometry,
                 output: shared.as_ptr(),
-                // SAFETY: scratch holds `per_thread` elements for each thread, checked above.
+                // SAFETY: scratch holds `per_thread` elements for each part, checked above, and no index comes twice.
                 scratch: unsafe { shared_scratch.as_ptr().add(thread * per_thread) },
             };
-            match self.algorithm {
-                Algorithm::Direct => direct::run(self, &buffers, tiles, pixels),
-                Algorithm::Depthwise => depthwise::run(self, &buffers, tiles, pixels),
-                Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles, pixels),
-                Algorithm::Winograd(variant) => winograd::run(self, variant, &buffers, tiles, pixels),
+            let [along_oc, along_pixels] = self.partition;
+            for share in parts.range(along_oc * along_pixels, thread) {
+                let (tiles, pixels) = self.share(share);
+                match self.algorithm {
+                    Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
+                    Algorithm::Depthwise => depthwise::run(self, &buffers, tiles.clone(), pixels.clone()),
+                    Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles.clone(), pixels.clone()),
+                    // Its tiles are no pixels; it clears the padding itself.
+                    Algorithm::Winograd(variant) => {
+                        winograd::run(self, variant, &buffers, tiles, pixels);
+                        continue;
+                    }
+                }
+                if tiles.end == self.weights.tiles().len() {
+                    self.clear_padding(&shared, pixels);
+                }
             }
-        });
-        Ok(())
+        })
     }
 
     /// Each thread zeroes the halo of its share of the output's planes; no tile writes there.
-    fn clear_halo(&self, output: &SharedPointer, threads: usize, thread: usize) {
+    fn clear_halo(&self, output: &SharedPointer, parts: &Parts<'_>, thread: usize) {
         let planes = self.output.planes();
-        for plane in range_of_part(self.output.n * planes, threads, thread) {
+        for plane in parts.range(self.output.n * planes, thread) {
             // SAFETY: `run` checked the output's length against this geometry; planes are shared out without overlap.
             unsafe { self.output.clear_halo(output.as_ptr(), plane / planes, plane % planes) };
         }
     }
 
-    /// The tiles of OC and the pixels of a thread, or nothing where there are more threads than shares.
-    fn share(&self, thread: usize) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
-        let [along_oc, along_pixels] = self.partition;
-        if thread >= along_oc * along_pixels {
-            return None;
+    /// Zeroes what pads the last block of channels, of pixels numbered through all images. Their weights and bias are zero, but
+    /// zero times infinity is not, and bounds may exclude zero.
+    fn clear_padding(&self, output: &SharedPointer, pixels: std::ops::Range<usize>) {
+        if self.problem.oc.is_multiple_of(BLOCK) {
+            return;
         }
-        let tiles = range_of_part(self.weights.tiles().len(), along_oc, thread / along_pixels);
+        let [oh, ow] = self.output_size;
+        let mut pixel = pixels.start;
+        while pixel < pixels.end {
+            let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
+            let count = (pixels.end - pixel).min(ow - x);
+            // SAFETY: `run` checked the output's length against this geometry; the share that the pixels and the last tile
+            // belong to is this thread's alone.
+            unsafe { self.output.clear_padding(output.as_ptr(), n, y, x, count) };
+            pixel += count;
+        }
+    }
+
+    /// The tiles of OC and the pixels of one of the shares that [`Conv::partition`] makes.
+    fn share(&self, share: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let [along_oc, along_pixels] = self.partition;
+        let tiles = range_of_part(self.weights.tiles().len(), along_oc, share / along_pixels);
         let pixels = self.pixels();
-        let groups = range_of_part(pixels.div_ceil(PIXELS), along_pixels, thread % along_pixels);
-        Some((tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels)))
+        let groups = range_of_part(pixels.div_ceil(PIXELS), along_pixels, share % along_pixels);
+        (tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels))
     }
 
     /// What the work is shared out by: output pixels, or Winograd's tiles of them.
@@ -361,10 +389,10 @@ struct Buffers<'a> {
 
 /// Chunk sums of the largest register tile.
 #[repr(align(64))]
-struct Sums([f32; PIXELS * 4 * 16]);
+struct Sums([f32; PIXELS * MAX_BLOCKS * BLOCK]);
 
 impl Sums {
     fn new() -> Sums {
-        Sums([0.0; PIXELS * 4 * 16])
+        Sums([0.0; PIXELS * MAX_BLOCKS * BLOCK])
     }
 }

@@ -2,7 +2,7 @@
 
 use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem};
-use crate::parallel::{Executor, SharedPointer, range_of_part};
+use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
 use std::ops::Range;
 
@@ -33,6 +33,9 @@ pub(super) struct OcTile {
 
 /// Most steps of K that are accumulated in one chain; see [`super::tile`].
 const CHUNK_STEPS: usize = 512;
+
+/// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
+const MAX_ENTRIES: usize = 1 << 22;
 
 /// What packed weights are, and in which order. Algorithms of one order share them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -79,7 +82,8 @@ impl PackedWeights {
     /// executor's threads.
     ///
     /// # Errors
-    /// When the problem is malformed or not one for the algorithm, a slice has another length, or there is no memory.
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length,
+    /// there is no memory, or the executor leaves a part out.
     pub fn pack(
         table: &'static KernelTable,
         problem: &ConvProblem,
@@ -98,26 +102,26 @@ impl PackedWeights {
         {
             return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
         }
-        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout);
+        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
         packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         if let Some(b) = bias {
             packed.bias[..problem.oc].copy_from_slice(b);
         }
         packed.data = AlignedBuffer::zeros(packed.len_needed())?;
-        packed.fill(weight, executor);
+        packed.fill(weight, executor)?;
         Ok(packed)
     }
 
     /// Bytes that the weights of a problem take when packed for an algorithm.
     ///
     /// # Errors
-    /// When the problem is malformed or not one for the algorithm.
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm.
     pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<usize, Error> {
         algorithm.check(problem, layout)?;
-        Ok(PackedWeights::laid_out(table, problem, algorithm, layout).len_needed().saturating_mul(size_of::<f32>()))
+        Ok(PackedWeights::laid_out(table, problem, algorithm, layout)?.len_needed().saturating_mul(size_of::<f32>()))
     }
 
-    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> PackedWeights {
+    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
         let mut packed = PackedWeights {
             table,
             layout,
@@ -132,8 +136,12 @@ impl PackedWeights {
             data: AlignedBuffer::empty(),
             bias: AlignedBuffer::empty(),
         };
-        packed.lay_out();
-        packed
+        if packed.lay_out().is_none() {
+            let reason =
+                format!("its weights have more than {MAX_ENTRIES} blocks of output channels or segments of input channels and taps");
+            return Err(Error::Problem { problem: problem.to_string(), reason });
+        }
+        Ok(packed)
     }
 
     fn len_needed(&self) -> usize {
@@ -227,17 +235,19 @@ impl PackedWeights {
         first * width..last * width
     }
 
-    /// Splits OC into tiles, and K of each tile into segments.
-    fn lay_out(&mut self) {
+    /// Splits OC into tiles, and K of each tile into segments. Nothing when there are too many of either.
+    fn lay_out(&mut self) -> Option<()> {
         let blocks = self.channels[1].div_ceil(BLOCK);
+        if blocks > MAX_ENTRIES {
+            return None;
+        }
         if self.order == Order::Depthwise {
             self.run = 1;
-            self.segments = self.taps(0);
-            let count = self.segments.len();
+            let count = self.append_taps(0..1, 1)?.len();
             self.tiles = (0..blocks)
                 .map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, weights: first * count * BLOCK })
                 .collect();
-            return;
+            return Some(());
         }
         let inputs: Vec<Range<usize>> = (0..blocks).map(|b| self.inputs_of_block(b)).collect();
         self.run = match self.layout {
@@ -254,7 +264,7 @@ impl PackedWeights {
         let mut weights = 0;
         while first < blocks {
             let alike = inputs[first..].iter().take_while(|r| **r == inputs[first]).count();
-            let segments = self.append_segments(&inputs[first]);
+            let segments = self.append_segments(&inputs[first])?;
             // Blocks that read the same inputs are dealt evenly to as few tiles as the registers allow.
             let tiles = alike.div_ceil(self.table.max_blocks());
             for tile in 0..tiles {
@@ -267,6 +277,7 @@ impl PackedWeights {
             }
             first += alike;
         }
+        Some(())
     }
 
     /// Steps of a segment as the chunks count them: a block of 16 channels however many of them carry data, so that chunks,
@@ -275,42 +286,43 @@ impl PackedWeights {
         if self.layout == Layout::Nchw16c { BLOCK } else { self.run }
     }
 
-    fn append_segments(&mut self, inputs: &Range<usize>) -> Range<usize> {
-        let start = self.segments.len();
+    fn append_segments(&mut self, inputs: &Range<usize>) -> Option<Range<usize>> {
         match self.layout {
-            Layout::Nchw => {
-                for channel in inputs.clone() {
-                    let taps = self.taps(channel);
-                    self.segments.extend(taps.into_iter().filter(|t| t.kw % self.run == 0));
-                }
-            }
-            Layout::Nchw16c => {
-                let step = if self.run == BLOCK { BLOCK } else { inputs.len() };
-                let from = if self.run == BLOCK { inputs.start / BLOCK * BLOCK } else { inputs.start };
-                for channel in (from..inputs.end).step_by(step) {
-                    let taps = self.taps(channel);
-                    self.segments.extend(taps);
-                }
-            }
+            Layout::Nchw => self.append_taps(inputs.clone(), 1),
+            Layout::Nchw16c if self.run == BLOCK => self.append_taps(inputs.start / BLOCK * BLOCK..inputs.end, BLOCK),
+            Layout::Nchw16c => self.append_taps(inputs.clone(), inputs.len()),
         }
-        start..self.segments.len()
     }
 
-    fn taps(&self, channel: usize) -> Vec<Segment> {
+    /// Appends the taps of every `step`-th channel, those of one after those of the other.
+    fn append_taps(&mut self, channels: Range<usize>, step: usize) -> Option<Range<usize>> {
         let [rows, columns] = if let Order::Winograd(_) = self.order { [1, 1] } else { self.kernel };
-        (0..rows * columns).map(|t| Segment { channel, kh: t / columns, kw: t % columns }).collect()
+        // Over NCHW a segment is `run` taps of a row.
+        let width = if self.layout == Layout::Nchw { self.run } else { 1 };
+        let count = channels.len().div_ceil(step).checked_mul(rows)?.checked_mul(columns / width)?;
+        let start = self.segments.len();
+        if start.checked_add(count)? > MAX_ENTRIES {
+            return None;
+        }
+        for channel in channels.step_by(step) {
+            for kh in 0..rows {
+                self.segments.extend((0..columns).step_by(width).map(|kw| Segment { channel, kh, kw }));
+            }
+        }
+        Some(start..self.segments.len())
     }
 
     fn tile_len(&self, tile: &OcTile) -> usize {
         tile.segments.len() * self.run * tile.blocks * BLOCK
     }
 
-    fn fill(&mut self, weight: &[f32], executor: &dyn Executor) {
+    fn fill(&mut self, weight: &[f32], executor: &dyn Executor) -> Result<(), Error> {
         let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
         let shared = SharedPointer::new(&mut data);
         let packed = &*self;
-        executor.run(&|thread| {
-            for tile in &packed.tiles[range_of_part(packed.tiles.len(), executor.threads(), thread)] {
+        let parts = Parts::of(executor);
+        let filled = parts.run(&|thread| {
+            for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
                 let mut destinations = Vec::with_capacity(packed.positions());
                 for position in 0..packed.positions() {
                     let offset = position * packed.position_len() + tile.weights;
@@ -322,6 +334,7 @@ impl PackedWeights {
             }
         });
         self.data = data;
+        filled
     }
 
     fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {

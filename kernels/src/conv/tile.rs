@@ -17,6 +17,9 @@ use crate::simd::F32x16;
 /// Most pixels of a tile.
 pub(crate) const PIXELS: usize = 6;
 
+/// Most blocks of a tile on any instruction set.
+pub(crate) const MAX_BLOCKS: usize = 4;
+
 /// What a register tile reads and writes. Offsets and strides are in elements.
 pub(crate) struct TileArgs {
     /// Where offsets of pixels count from.

@@ -207,5 +207,11 @@ fn transform_output(
         // SAFETY: `multiply` has written the blocks of `oc_tiles`, which follow each other, at every position; rows and columns
         // are cut to the image; `Conv::run` checked the lengths of residual and output and gives each thread other tiles.
         unsafe { kernel(&args) };
+        if last.first + last.blocks == oc / BLOCK {
+            for row in 0..args.rows {
+                // SAFETY: as above; the last block is this thread's for these pixels.
+                unsafe { conv.output.clear_padding(buffers.output, n, y + row, x, args.columns) };
+            }
+        }
     }
 }

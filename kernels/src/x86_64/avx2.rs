@@ -70,6 +70,7 @@ crate::table::instantiate!(
     #[target_feature(enable = "avx2,fma")]
     Vector,
     crate::Isa::Avx2,
+    name "avx2",
     blocks [1],
     fma_chains 6
 );

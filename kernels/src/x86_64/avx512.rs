@@ -64,6 +64,7 @@ crate::table::instantiate!(
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     Vector,
     crate::Isa::Avx512,
+    name "avx512",
     blocks [1, 2, 3, 4],
     fma_chains 12
 );

@@ -1,4 +1,5 @@
-//! A buffer of f32 that ends exactly at an inaccessible page, and has one before it: a stray access ends the test.
+//! A buffer of f32 that ends exactly at an inaccessible page: a stray access behind it ends the test. What lies between the page
+//! before it and its start is all NaN, so that a stray read shows in the results, and is checked for stray writes at the end.
 
 #[cfg(unix)]
 pub struct Guarded {
@@ -6,6 +7,8 @@ pub struct Guarded {
     map_len: usize,
     data: *mut f32,
     len: usize,
+    /// Bytes between the page before the data and the data.
+    before: usize,
 }
 
 #[cfg(unix)]
@@ -22,10 +25,19 @@ impl Guarded {
         assert_ne!(map, libc::MAP_FAILED);
         // SAFETY: the inner pages are part of the mapping just made.
         assert_eq!(unsafe { libc::mprotect(map.byte_add(page), inner, libc::PROT_READ | libc::PROT_WRITE) }, 0);
+        // SAFETY: the inner pages are writable now and nobody else knows of them. All ones are NaN.
+        unsafe { std::ptr::write_bytes(map.byte_add(page).cast::<u8>(), 0xff, inner) };
         // SAFETY: the data ends where the inner pages end and is no longer than they are.
         let data = unsafe { map.byte_add(page + inner - bytes) }.cast::<f32>();
-        let mut guarded = Guarded { map, map_len, data, len };
+        let mut guarded = Guarded { map, map_len, data, len, before: inner - bytes };
         guarded.fill(value);
+        guarded
+    }
+
+    /// A copy of a slice.
+    pub fn of(values: &[f32]) -> Guarded {
+        let mut guarded = Guarded::filled(values.len(), 0.0);
+        guarded.copy_from_slice(values);
         guarded
     }
 }
@@ -33,6 +45,9 @@ impl Guarded {
 #[cfg(unix)]
 impl Drop for Guarded {
     fn drop(&mut self) {
+        // SAFETY: `filled` initialised these bytes, which lie before the data in the same mapping.
+        let before = unsafe { std::slice::from_raw_parts(self.data.byte_sub(self.before).cast::<u8>(), self.before) };
+        assert!(std::thread::panicking() || before.iter().all(|b| *b == 0xff), "something was written before a buffer");
         // SAFETY: unmaps what `filled` mapped; no reference outlives self.
         unsafe { libc::munmap(self.map, self.map_len) };
     }
@@ -64,6 +79,11 @@ impl Guarded {
     /// `len` elements of one value.
     pub fn filled(len: usize, value: f32) -> Guarded {
         Guarded(vec![value; len])
+    }
+
+    /// A copy of a slice.
+    pub fn of(values: &[f32]) -> Guarded {
+        Guarded(values.to_vec())
     }
 }
 

@@ -1,0 +1,299 @@
+//! Every kernel of every table that this processor can run is called here and its results are checked.
+//!
+//! The tests take the list from [`KernelTable::kernels`] and make, for each entry, a problem that only this kernel can do. What
+//! is called is not concluded but counted: the ops are given a table of the same shape whose kernels count, then call the
+//! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
+
+use crate::conv::tile::{MAX_BLOCKS, PIXELS, TileArgs, TileFn};
+use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use crate::elementwise::Elementwise;
+use crate::pool::{Pool, Reduction, Windows};
+use crate::row::{PoolArgs, RowArgs};
+use crate::table::{conv_entry, depthwise_entry, row_entry};
+use crate::winograd_transform::{InputArgs, OutputArgs};
+use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
+
+thread_local! {
+    /// The table that the counting one stands for.
+    static ORIGINAL: Cell<&'static KernelTable> = const { Cell::new(&crate::portable::baseline::TABLE) };
+    /// Entries of the table, in the order of their calls.
+    static CALLS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+fn called(entry: usize) -> &'static KernelTable {
+    CALLS.with_borrow_mut(|calls| calls.push(entry));
+    ORIGINAL.get()
+}
+
+// SAFETY (all blocks of these functions): the caller keeps the contract of the kernel that the function stands for.
+#[allow(clippy::undocumented_unsafe_blocks)]
+mod counting {
+    use super::*;
+
+    pub unsafe fn conv<const P: usize, const B: usize>(args: &TileArgs) {
+        unsafe { (called(conv_entry(P, B)).conv_tile[B - 1][P - 1])(args) }
+    }
+
+    pub unsafe fn depthwise<const P: usize>(args: &TileArgs) {
+        unsafe { (called(depthwise_entry(P)).depthwise_tile[P - 1])(args) }
+    }
+
+    pub unsafe fn winograd_f2_input(args: &InputArgs) {
+        unsafe { (called(row_entry(5)).winograd_f2.0)(args) }
+    }
+
+    pub unsafe fn winograd_f2_output(args: &OutputArgs) {
+        unsafe { (called(row_entry(5)).winograd_f2.1)(args) }
+    }
+
+    pub unsafe fn winograd_f4_input(args: &InputArgs) {
+        unsafe { (called(row_entry(6)).winograd_f4.0)(args) }
+    }
+
+    pub unsafe fn winograd_f4_output(args: &OutputArgs) {
+        unsafe { (called(row_entry(6)).winograd_f4.1)(args) }
+    }
+
+    pub unsafe fn pool_max(args: &PoolArgs) {
+        unsafe { (called(row_entry(0)).pool_max)(args) }
+    }
+
+    pub unsafe fn pool_mean(args: &PoolArgs) {
+        unsafe { (called(row_entry(1)).pool_mean)(args) }
+    }
+
+    pub unsafe fn add(args: &RowArgs) {
+        unsafe { (called(row_entry(2)).add)(args) }
+    }
+
+    pub unsafe fn clamp(args: &RowArgs) {
+        unsafe { (called(row_entry(3)).clamp)(args) }
+    }
+
+    pub unsafe fn affine(args: &RowArgs) {
+        unsafe { (called(row_entry(4)).affine)(args) }
+    }
+}
+
+macro_rules! tiles_of {
+    ($($blocks:literal),+) => {
+        [$([
+            counting::conv::<1, $blocks>, counting::conv::<2, $blocks>, counting::conv::<3, $blocks>,
+            counting::conv::<4, $blocks>, counting::conv::<5, $blocks>, counting::conv::<6, $blocks>,
+        ]),+]
+    };
+}
+
+static CONV_TILES: [[TileFn; PIXELS]; MAX_BLOCKS] = tiles_of!(1, 2, 3, 4);
+
+/// Kernels that count for this thread, then do what those of `original` do.
+fn counting(original: &'static KernelTable) -> &'static KernelTable {
+    ORIGINAL.set(original);
+    let depthwise_tile: [TileFn; PIXELS] = [
+        counting::depthwise::<1>,
+        counting::depthwise::<2>,
+        counting::depthwise::<3>,
+        counting::depthwise::<4>,
+        counting::depthwise::<5>,
+        counting::depthwise::<6>,
+    ];
+    // Tests end soon; a table must live for ever.
+    Box::leak(Box::new(KernelTable {
+        isa: original.isa,
+        name: original.name,
+        conv_tile: &CONV_TILES[..original.conv_tile.len()],
+        depthwise_tile,
+        winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),
+        winograd_f4: (counting::winograd_f4_input, counting::winograd_f4_output),
+        pool_max: counting::pool_max,
+        pool_mean: counting::pool_mean,
+        add: counting::add,
+        clamp: counting::clamp,
+        affine: counting::affine,
+        fma_chain: original.fma_chain,
+        fma_chains: original.fma_chains,
+    }))
+}
+
+/// Pixels and channels of a tile, from its kernel's name: `conv-6x64-avx512`.
+fn tile_of(kernel: &Kernel) -> (usize, usize) {
+    let shape = kernel.name.split('-').nth(1).and_then(|s| s.split_once('x')).expect("a shape in the name");
+    (shape.0.parse().unwrap(), shape.1.parse().unwrap())
+}
+
+const NO_BOUNDS: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+fn blocked(dims: [usize; 4]) -> Geometry {
+    Geometry::new(Layout::Nchw16c, dims, Halo { top: 1, left: 1, bottom: 1, right: 1 }).unwrap()
+}
+
+/// Convolves one image whose output has as many pixels as the tile, and checks it against the oracle.
+fn convolve(table: &'static KernelTable, text: &str, algorithm: Algorithm, layout: Layout) -> Vec<f32> {
+    let p: ConvProblem = text.parse().unwrap();
+    let [oh, ow] = p.output();
+    let input = noise(1, p.n * p.c * p.h * p.w);
+    let weight = noise(2, p.weight_len());
+    let bias = noise(3, p.oc);
+    let from = Geometry::new(layout, [p.n, p.c, p.h, p.w], algorithm.required_halo(&p)).unwrap();
+    let to = blocked([p.n, p.oc, oh, ow]);
+    let packed = PackedWeights::pack(table, &p, algorithm, layout, &weight, Some(&bias), &Inline).unwrap();
+    let conv = Conv::new(p, algorithm, from, to, None, Arc::new(packed), NO_BOUNDS, 1).unwrap();
+    let mut output = Guarded::filled(to.len(), f32::NAN);
+    let mut scratch = Guarded::filled(conv.scratch_per_thread(), f32::NAN);
+    conv.run(&Inline, &buffer_of(&from, &input), Residual::None, &mut output, &mut scratch).unwrap();
+    assert_borders_are_zero(&to, &output, text);
+    let found = dense_of(&to, &output);
+    let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
+    let exact = reference::convolution(&p, &input, &weight, Some(&bias));
+    let magnitude = reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias)));
+    for ((value, exact), magnitude) in found.iter().zip(exact).zip(magnitude) {
+        let error = (f64::from(*value) - exact).abs();
+        assert!(
+            error <= 600.0 * f64::from(f32::EPSILON) * magnitude,
+            "{} {algorithm:?} {layout:?} {text}: {value}, not {exact}",
+            table.name
+        );
+    }
+    found
+}
+
+/// Pools 2 × 3 windows of 3 × 2 elements.
+fn pool(table: &'static KernelTable, reduction: Reduction) -> Vec<f32> {
+    let (from, to) = (blocked([2, 17, 5, 6]), blocked([2, 17, 2, 3]));
+    let input = noise(4, 2 * 17 * 5 * 6);
+    let rows = Windows::sliding(5, [3, 2], [0, 0], 2, true).unwrap();
+    let columns = Windows::sliding(6, [2, 2], [0, 0], 3, true).unwrap();
+    let mut output = Guarded::filled(to.len(), f32::NAN);
+    let pool = Pool::new(reduction, from, to, rows, columns, table).unwrap();
+    pool.run(&Inline, &buffer_of(&from, &input), &mut output).unwrap();
+    let found = dense_of(&to, &output);
+    let mut values = found.iter();
+    harness::for_each(to.dims(), |[n, c, y, x]| {
+        let at = |i: usize| f64::from(input[((n * 17 + c) * 5 + 2 * y + i / 2) * 6 + 2 * x + i % 2]);
+        let exact = match reduction {
+            Reduction::Maximum => (0..6).map(at).fold(f64::NEG_INFINITY, f64::max),
+            Reduction::Mean => (0..6).map(at).sum::<f64>() / 6.0,
+        };
+        let value = f64::from(*values.next().unwrap());
+        let bound = if reduction == Reduction::Maximum { 0.0 } else { 1e-6 };
+        assert!((value - exact).abs() <= bound, "{} {reduction:?}: {value}, not {exact}", table.name);
+    });
+    found
+}
+
+fn elementwise(table: &'static KernelTable, family: &str) -> Vec<f32> {
+    let g = blocked([2, 17, 2, 3]);
+    let len = 2 * 17 * 2 * 3;
+    let (a, b) = (noise(5, len), noise(6, len));
+    let (scale, shift) = (noise(7, 17), noise(8, 17));
+    let bounds = (-0.5, 0.75);
+    let (op, second) = match family {
+        "add" => (Elementwise::add(g, g, g, bounds, table), Some(buffer_of(&g, &b))),
+        "clamp" => (Elementwise::clamp(g, g, bounds, table), None),
+        _ => (Elementwise::affine(g, g, &scale, &shift, bounds, table), None),
+    };
+    let mut output = Guarded::filled(g.len(), f32::NAN);
+    op.unwrap().run(&Inline, &buffer_of(&g, &a), second.as_deref(), &mut output).unwrap();
+    let found = dense_of(&g, &output);
+    for (i, value) in found.iter().enumerate() {
+        let channel = i / 6 % 17;
+        let plain = match family {
+            "add" => a[i] + b[i],
+            "clamp" => a[i],
+            _ => a[i].mul_add(scale[channel], shift[channel]),
+        };
+        assert_eq!(*value, plain.clamp(bounds.0, bounds.1), "{} {family}", table.name);
+    }
+    found
+}
+
+/// Does the problems that need this kernel, all of them and none that another kernel has a part in.
+fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
+    match kernel.family {
+        "conv" => {
+            let (pixels, channels) = tile_of(kernel);
+            // A last block that is not full, and a K in one chunk and in two.
+            let problems = [format!("n1c19h1w{pixels}o{channels}k1"), format!("n1c61h1w{pixels}o{}k3p1", channels - 3)];
+            let mut found = Vec::new();
+            for text in problems {
+                for layout in [Layout::Nchw16c, Layout::Nchw] {
+                    found.extend(convolve(table, &text, Algorithm::Direct, layout));
+                    found.extend(convolve(table, &text, Algorithm::Im2colGemm, layout));
+                }
+            }
+            found
+        }
+        "depthwise" => {
+            let pixels = tile_of(kernel).0;
+            convolve(table, &format!("n1c35h1w{pixels}o35k3p1g35"), Algorithm::Depthwise, Layout::Nchw16c)
+        }
+        // Tiles that are whole, and tiles that hang over the border.
+        "winograd_f2" => convolve(table, "n2c35h6w7o35k3p1", Algorithm::Winograd(Winograd::F2), Layout::Nchw16c),
+        "winograd_f4" => convolve(table, "n2c35h8w11o35k3p1", Algorithm::Winograd(Winograd::F4), Layout::Nchw16c),
+        "pool_max" => pool(table, Reduction::Maximum),
+        "pool_mean" => pool(table, Reduction::Mean),
+        "add" | "clamp" | "affine" => elementwise(table, kernel.family),
+        other => panic!("no problem is written down for kernels of the family `{other}`"),
+    }
+}
+
+#[test]
+fn every_kernel_is_called_and_right() {
+    let mut results: std::collections::HashMap<String, Vec<u32>> = Default::default();
+    let mut count = 0;
+    for original in KernelTable::all() {
+        let table = counting(original);
+        assert_eq!(table.kernels(), original.kernels());
+        for (entry, kernel) in original.entries() {
+            CALLS.take();
+            let found = exercise(&kernel, table);
+            let mut calls = CALLS.take();
+            if kernel.family.starts_with("winograd") {
+                // Between its transforms the products are those of convolution tiles.
+                calls.retain(|call| *call >= depthwise_entry(1));
+            }
+            calls.dedup();
+            assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);
+            // The same problem on other tables gives the same bits.
+            let problem = kernel.name.trim_end_matches(original.name).to_string();
+            let first = results.entry(problem).or_insert_with(|| bits(&found));
+            assert!(*first == bits(&found), "{}: not the bits of the first table", kernel.name);
+            count += 1;
+        }
+    }
+    println!("{count} kernels of {:?}", KernelTable::all());
+}
+
+#[test]
+fn tables_are_complete_and_names_unique() {
+    let tables = KernelTable::all();
+    for &isa in Isa::available() {
+        assert!(tables.iter().any(|t| std::ptr::eq(*t, KernelTable::get(isa).unwrap())), "{isa}");
+    }
+    let names: Vec<String> = tables.iter().flat_map(|t| t.kernels()).map(|k| k.name).collect();
+    let places: std::collections::HashSet<usize> = tables[0].entries().into_iter().map(|(entry, _)| entry).collect();
+    assert_eq!(places.len(), tables[0].entries().len());
+    assert_eq!(names.iter().collect::<std::collections::HashSet<_>>().len(), names.len());
+}
+
+/// The chains of the peak measurement do the arithmetic that they are counted for.
+#[test]
+fn fma_chains_do_every_fma() {
+    for table in KernelTable::all() {
+        let mut chains: Vec<f32> = (0..table.fma_chains).map(|i| i as f32).collect();
+        for _ in 0..50 {
+            chains.iter_mut().for_each(|c| *c = c.mul_add(0.999, 0.003));
+        }
+        let lane = chains[1..].iter().fold(chains[0], |sum, c| sum + c);
+        let expected: f32 = [lane; 16].iter().sum();
+        // SAFETY: `KernelTable::all` gives tables of available instruction sets only.
+        let found = unsafe { (table.fma_chain)(50) };
+        assert_eq!(found, expected, "{}", table.name);
+    }
+}
