@@ -38,7 +38,7 @@ impl From<ThreadPool> for Threads {
 pub struct SessionOptions {
     /// Threads to run on.
     pub threads: Threads,
-    /// Instruction set; `None` for the best, which `STRIDEWISE_ISA` may cap.
+    /// Instruction set; `None` for the one that `STRIDEWISE_ISA` names, or else the best.
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
