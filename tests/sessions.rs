@@ -159,3 +159,19 @@ fn sessions_of_one_model_share_its_packed_weights() {
     assert!(more.iter().all(|s| s.weight_bytes() == first.weight_bytes()));
     assert!(grown < 20 * (first.weight_bytes() / 2), "grown by {grown} bytes; weights are {}", first.weight_bytes());
 }
+
+#[test]
+fn a_profile_times_every_step_of_every_run_and_adds_up() {
+    let mut session = small().session(&SessionOptions { size: Some([64, 64]), ..Default::default() }).unwrap();
+    let x = zeros(&[1, 3, 64, 64]);
+    let profile = session.profile(&x, 5).unwrap();
+    assert_eq!(profile.steps.len(), session.steps().len());
+    for (i, total) in profile.run_seconds.iter().enumerate() {
+        let steps: f64 = profile.steps.iter().map(|s| s.seconds[i]).sum();
+        let sum = profile.input_seconds[i] + steps + profile.output_seconds[i];
+        assert!((sum - total).abs() <= 1e-9 && steps > 0.0, "run {i}: {sum} of {total}");
+    }
+    assert_eq!((profile.run_seconds.len(), profile.steps[0].seconds.len(), profile.output_seconds.len()), (5, 5, 5));
+    assert!(session.profile(&x, 0).is_err() && session.profile(&x, usize::MAX).is_err());
+    assert!(session.profile(&zeros(&[1, 4, 64, 64]), 1).is_err());
+}

@@ -2,9 +2,11 @@
 
 mod explain;
 mod pool;
+mod profile;
 
 pub use crate::plan::{Numerics, StepInfo};
 pub use pool::{MAX_THREADS, ThreadPool};
+pub use profile::{Profile, StepTimes};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -56,8 +58,8 @@ impl Default for SessionOptions {
     }
 }
 
-/// Called after each step with the buffer that it wrote.
-type AfterStep<'a> = dyn FnMut(&plan::Step, &[f32]) -> Result<()> + 'a;
+/// Called with nothing when the input is in its buffer, then after each step with the step and the buffer that it wrote.
+type Observer<'a> = dyn FnMut(Option<(&plan::Step, &[f32])>) -> Result<()> + 'a;
 
 /// One caller's running network: its plan, its arena, its threads. `Send`; one run at a time.
 pub struct Session {
@@ -107,7 +109,7 @@ impl Session {
     /// # Errors
     /// When `input` or `output` has another shape than [`Session::input_shape`] or [`Session::output_shape`].
     pub fn run_into(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>) -> Result<()> {
-        self.execute(input, output, &mut |_, _| Ok(()))
+        self.execute(input, output, &mut |_| Ok(()))
     }
 
     /// Like [`Session::run`], and hands the value of every step, NCHW, to `tap` with its name. Values that fusion made
@@ -120,7 +122,8 @@ impl Session {
         let mut output = Tensor::zeros(self.plan.output_shape)?;
         let model = self.model.clone();
         let pool = self.pool.clone();
-        self.execute(input.view(), &mut output, &mut |step, buffer| {
+        self.execute(input.view(), &mut output, &mut |written| {
+            let Some((step, buffer)) = written else { return Ok(()) };
             for (value, shape) in std::iter::once(&step.value).chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
                 layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
@@ -131,7 +134,7 @@ impl Session {
         Ok(output)
     }
 
-    fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, after: &mut AfterStep<'_>) -> Result<()> {
+    fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, observe: &mut Observer<'_>) -> Result<()> {
         let mismatch = |what: &str, expected: Shape, found: Shape| Error::Shape {
             what: what.into(),
             expected: expected.to_string(),
@@ -145,9 +148,10 @@ impl Session {
         }
         let (place, geometry) = &self.plan.input;
         layout::from_nchw(&self.pool, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
+        observe(None)?;
         for step in &self.plan.steps {
             step.run(&self.pool, &mut self.arena, &mut self.scratch)?;
-            after(step, &self.arena[step.output.clone()])?;
+            observe(Some((step, &self.arena[step.output.clone()])))?;
         }
         let (place, geometry) = &self.plan.output;
         layout::to_nchw(&self.pool, &self.arena[place.clone()], geometry, output.as_mut_slice())?;
