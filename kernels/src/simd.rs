@@ -14,6 +14,12 @@ pub(crate) trait F32x16: Copy {
     unsafe fn splat(x: f32) -> Self;
     /// Reads sixteen elements.
     unsafe fn load(p: *const f32) -> Self;
+    /// Asks for the cache line at an address, which may be any: nothing is read.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+    /// Likewise, but for the second level of cache: it is needed later.
+    #[inline(always)]
+    unsafe fn prefetch_far(_: *const f32) {}
     /// Writes sixteen elements.
     unsafe fn store(self, p: *mut f32);
     /// `self * b + c`, rounded once.

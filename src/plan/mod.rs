@@ -41,6 +41,9 @@ pub(crate) struct Plan {
     pub weight_bytes: usize,
 }
 
+/// Weights of a network that a level-3 cache may keep between two runs.
+const RESIDENT_BYTES: usize = 8 << 20;
+
 /// What a plan is made for.
 pub(crate) struct Request<'a> {
     pub batch: usize,
@@ -108,9 +111,25 @@ impl Plan {
                 info,
             });
         }
+        plan.prefetch_weights();
         // Scratch depends on the algorithms' tiles, so it is known only now; nothing of it is allocated yet.
         within_limit(graph, request, plan.memory().saturating_add(plan.weight_bytes))?;
         Ok(plan)
+    }
+
+    /// Each convolution brings the next one's weights into cache, unless those of all stay there from run to run.
+    fn prefetch_weights(&mut self) {
+        if self.weight_bytes <= RESIDENT_BYTES {
+            return;
+        }
+        let mut next = None;
+        for step in self.steps.iter_mut().rev() {
+            if let Compute::Conv(conv) = &mut step.compute {
+                if let Some(weights) = next.replace(conv.weights().clone()) {
+                    conv.prefetch(weights);
+                }
+            }
+        }
     }
 
     /// Bytes of arena and scratch memory.

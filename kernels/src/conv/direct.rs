@@ -22,6 +22,7 @@ pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: 
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
+    let mut prefetcher = conv.prefetcher(buffers.share);
     let mut start = pixels.start;
     while start < pixels.end {
         let end = pixels.end.min(start + conv.pixel_block);
@@ -30,6 +31,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             let mut pixel = start;
             while pixel < end {
                 let count = PIXELS.min(end - pixel);
+                prefetcher.enter(&mut args);
                 conv.place_pixels(&mut args, pixel, count, Some(&conv.input));
                 // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries
                 // are the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.

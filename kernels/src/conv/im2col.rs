@@ -31,6 +31,7 @@ pub(super) fn scratch_len(conv: &Conv) -> usize {
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
+    let mut prefetcher = conv.prefetcher(buffers.share);
     let block = block_pixels(conv);
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let rows = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
@@ -52,6 +53,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             let mut pixel = start;
             while pixel < end {
                 let count = PIXELS.min(end - pixel);
+                prefetcher.enter(&mut args);
                 conv.place_pixels(&mut args, pixel, count, None);
                 for i in 0..count {
                     args.pixels[i] = (pixel - start + i) * row;

@@ -4,6 +4,7 @@ mod depthwise;
 mod direct;
 mod im2col;
 mod packed;
+mod prefetch;
 mod problem;
 pub(crate) mod tile;
 mod winograd;
@@ -113,6 +114,7 @@ pub struct Conv {
     partition: [usize; 2],
     /// Pixels that all tiles of OC pass over before the next pixels' turn.
     pixel_block: usize,
+    ahead: Option<prefetch::Ahead>,
 }
 
 impl Conv {
@@ -171,6 +173,7 @@ impl Conv {
             output_size,
             partition: [1, 1],
             pixel_block: 0,
+            ahead: None,
         };
         conv.partition = conv.choose_partition(threads.min(MAX_THREADS));
         conv.pixel_block = conv.choose_pixel_block();
@@ -195,6 +198,11 @@ impl Conv {
     /// Threads along OC and along pixels.
     pub fn partition(&self) -> [usize; 2] {
         self.partition
+    }
+
+    /// The packed weights.
+    pub fn weights(&self) -> &Arc<PackedWeights> {
+        &self.weights
     }
 
     /// Bytes of the packed weights.
@@ -255,7 +263,8 @@ impl Conv {
         let shared_scratch = SharedPointer::new(scratch);
         parts.run(&|thread| {
             self.clear_halo(&shared, &parts, thread);
-            let buffers = Buffers {
+            let mut buffers = Buffers {
+                share: 0,
                 input,
                 residual: residual_data.as_ptr().cast_const(),
                 residual_geometry,
@@ -266,6 +275,7 @@ impl Conv {
             let [along_oc, along_pixels] = self.partition;
             for share in parts.range(along_oc * along_pixels, thread) {
                 let (tiles, pixels) = self.share(share);
+                buffers.share = share;
                 match self.algorithm {
                     Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
                     Algorithm::Depthwise => depthwise::run(self, &buffers, tiles.clone(), pixels.clone()),
@@ -373,6 +383,8 @@ impl Conv {
             output_pixels: [0; PIXELS],
             output_block: self.output.plane_stride(),
             clamp: self.clamp,
+            ahead: std::ptr::null(),
+            ahead_lines: 0,
             sums: sums.0.as_mut_ptr(),
         }
     }
@@ -380,6 +392,8 @@ impl Conv {
 
 /// The buffers of a run, as one thread sees them.
 struct Buffers<'a> {
+    /// Which of the partition's shares is computed.
+    share: usize,
     input: &'a [f32],
     residual: *const f32,
     residual_geometry: Geometry,

@@ -149,7 +149,7 @@ impl PackedWeights {
     }
 
     /// How many times the tiles' weights are there: for each position of a Winograd tile.
-    fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         match self.order {
             Order::Winograd(variant) => variant.positions(),
             _ => 1,
@@ -189,6 +189,11 @@ impl PackedWeights {
 
     pub(super) fn tile_weights(&self, tile: &OcTile, position: usize) -> &[f32] {
         &self.data[position * self.position_len() + tile.weights..][..self.tile_len(tile)]
+    }
+
+    /// All packed weights.
+    pub(super) fn data(&self) -> &[f32] {
+        &self.data
     }
 
     /// The bias, padded to blocks.

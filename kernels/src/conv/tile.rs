@@ -52,6 +52,10 @@ pub(crate) struct TileArgs {
     pub output_block: usize,
     /// Bounds of the activation: −∞ and +∞ for none.
     pub clamp: (f32, f32),
+    /// The first of the cache lines to ask for meanwhile; any address.
+    pub ahead: *const f32,
+    /// How many of them in each segment.
+    pub ahead_lines: usize,
     /// `PIXELS · B · 16` elements for chunk sums.
     pub sums: *mut f32,
 }
@@ -79,6 +83,7 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
         let mut weights = args.weights;
         let mut acc = [[V::splat(0.0); P]; B];
         let mut segment = 0;
+        let mut line = args.ahead;
         loop {
             let end = args.segment_count.min(segment + args.chunk);
             for b in 0..B {
@@ -90,6 +95,15 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
             if args.run == 16 {
                 while segment < end {
                     let offset = *args.segments.add(segment);
+                    // The channels after next lie in another plane, where no hardware looks ahead.
+                    let ahead = *args.segments.add((segment + 2).min(args.segment_count - 1));
+                    for p in 0..P {
+                        V::prefetch(origins[p].wrapping_add(ahead));
+                    }
+                    for _ in 0..args.ahead_lines {
+                        V::prefetch_far(line);
+                        line = line.wrapping_add(16);
+                    }
                     for k in 0..16 {
                         step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
                     }

@@ -6,6 +6,7 @@
 //! activation. A strip is short enough for V and M to stay in cache. The GEMMs are the register tile of the direct
 //! convolution, the tiles of the strip being its pixels.
 
+use super::prefetch::Prefetcher;
 use super::tile::PIXELS;
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::winograd_transform::{InputArgs, OutputArgs, kernel_transform};
@@ -76,17 +77,18 @@ pub(super) fn scratch_len(conv: &Conv, variant: Winograd) -> usize {
 
 /// Computes the tiles of OC in `oc_tiles` for the Winograd tiles in `tiles`, numbered through all images.
 pub(super) fn run(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_tiles: Range<usize>, tiles: Range<usize>) {
-    let [c, _] = widths(conv);
+    let [c, oc] = widths(conv);
     let strip = strip_tiles(conv, variant);
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv, variant)) };
     let (v, m) = scratch.split_at_mut(strip * variant.positions() * c);
     let oc_tiles = &conv.weights.tiles()[oc_tiles];
+    let mut prefetcher = conv.prefetcher(buffers.share);
     let mut start = tiles.start;
     while start < tiles.end {
         let end = tiles.end.min(start + strip);
         transform_input(conv, variant, buffers, start..end, v);
-        multiply(conv, variant, buffers, oc_tiles, end - start, v, m);
+        multiply(conv, variant, buffers, oc_tiles, &mut prefetcher, v, &mut m[..(end - start) * variant.positions() * oc]);
         transform_output(conv, variant, buffers, oc_tiles, start..end, m);
         start = end;
     }
@@ -130,11 +132,12 @@ fn multiply(
     variant: Winograd,
     buffers: &Buffers<'_>,
     oc_tiles: &[super::packed::OcTile],
-    count: usize,
+    prefetcher: &mut Prefetcher<'_>,
     v: &[f32],
     m: &mut [f32],
 ) {
     let [c, oc] = widths(conv);
+    let count = m.len() / (variant.positions() * oc);
     let no_bias = [0.0f32; 4 * BLOCK];
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
@@ -156,6 +159,7 @@ fn multiply(
                     args.pixels[i] = (first + i) * c;
                     args.output_pixels[i] = (first + i) * oc;
                 }
+                prefetcher.enter(&mut args);
                 // SAFETY: V and M hold `count` tiles of C and OC elements at each position, and `transform_input` has written
                 // all of V; the weights' segments are the blocks of C, `tile` is a range of blocks of OC, and a tile has at
                 // most four blocks of bias.
