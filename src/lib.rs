@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod atomic_file;
+pub mod compare;
 pub mod error;
 pub mod formats;
 pub mod graph;
@@ -16,6 +17,6 @@ pub mod vision;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use models::Arch;
-pub use session::{Session, SessionOptions, ThreadPool, Threads};
+pub use session::{Numerics, Session, SessionOptions, ThreadPool, Threads};
 pub use stridewise_kernels::Isa;
 pub use tensor::{Shape, Tensor, TensorView};

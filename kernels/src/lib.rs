@@ -32,6 +32,7 @@ mod row;
 mod simd;
 pub mod softmax;
 mod table;
+mod winograd_transform;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

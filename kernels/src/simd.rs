@@ -20,6 +20,10 @@ pub(crate) trait F32x16: Copy {
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// Lane by lane sum.
     unsafe fn add(self, b: Self) -> Self;
+    /// Lane by lane difference.
+    unsafe fn sub(self, b: Self) -> Self;
+    /// Lane by lane product.
+    unsafe fn mul(self, b: Self) -> Self;
     /// Lane by lane quotient.
     unsafe fn div(self, b: Self) -> Self;
     /// `low` where `low > self`, else `self`: a lower bound that lets NaN pass.

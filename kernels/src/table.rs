@@ -2,6 +2,7 @@
 
 use crate::conv::tile::{MAX_BLOCKS, PIXELS, TileFn};
 use crate::row::{PoolFn, RowFn};
+use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
 
 /// The kernels of one instruction set.
@@ -13,6 +14,10 @@ pub struct KernelTable {
     pub(crate) conv_tile: &'static [[TileFn; 6]],
     /// Indexed by pixels − 1.
     pub(crate) depthwise_tile: [TileFn; 6],
+    /// Transform of the input, transform of the output.
+    pub(crate) winograd_f2: (InputFn, OutputFn),
+    /// Likewise.
+    pub(crate) winograd_f4: (InputFn, OutputFn),
     pub(crate) pool_max: PoolFn,
     pub(crate) pool_mean: PoolFn,
     pub(crate) add: RowFn,
@@ -29,7 +34,7 @@ pub struct KernelTable {
 pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
-    /// What it computes: `conv`, `depthwise`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
+    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -42,9 +47,14 @@ macro_rules! instantiate {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
+            use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<$vector, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_tile<P>(args: &TileArgs) = tile::depthwise_tile::<$vector, P>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F2>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F2>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f4_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F4>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f4_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F4>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_max<>(args: &PoolArgs) = row::pool_max::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_mean<>(args: &PoolArgs) = row::pool_mean::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<$vector>);
@@ -74,6 +84,8 @@ macro_rules! instantiate {
                 kernels::depthwise_tile::<1>, kernels::depthwise_tile::<2>, kernels::depthwise_tile::<3>,
                 kernels::depthwise_tile::<4>, kernels::depthwise_tile::<5>, kernels::depthwise_tile::<6>,
             ],
+            winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
+            winograd_f4: (kernels::winograd_f4_input, kernels::winograd_f4_output),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
             add: kernels::add,
@@ -155,6 +167,8 @@ impl KernelTable {
             name,
             conv_tile,
             depthwise_tile,
+            winograd_f2: _,
+            winograd_f4: _,
             pool_max: _,
             pool_mean: _,
             add: _,
@@ -169,7 +183,7 @@ impl KernelTable {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
         list.extend((0..depthwise_tile.len()).map(|p| (depthwise_entry(p + 1), entry("depthwise", format!("-{}x16", p + 1)))));
-        let rows = ["pool_max", "pool_mean", "add", "clamp", "affine"];
+        let rows = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list
     }
@@ -191,7 +205,7 @@ pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
     MAX_BLOCKS * PIXELS + pixels - 1
 }
 
-/// Place of the `index`-th of the kernels over rows.
+/// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
     (MAX_BLOCKS + 1) * PIXELS + index
 }

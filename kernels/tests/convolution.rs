@@ -5,7 +5,7 @@ mod harness;
 use harness::{Guarded, Threads, assert_borders_are_zero, bits, noise};
 use proptest::prelude::*;
 use std::sync::Arc;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::denormals::FlushDenormals;
 use stridewise_kernels::{ConvProblem, Executor, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
 
@@ -48,18 +48,6 @@ impl Data {
     }
 }
 
-/// The halo that a direct convolution of a problem needs.
-fn halo_of(p: &ConvProblem) -> Halo {
-    let [oh, ow] = p.output();
-    let last = |o: usize, axis: usize| (o - 1) * p.stride[axis] + (p.kernel[axis] - 1) * p.dilation[axis] + 1;
-    Halo {
-        top: p.pads[0],
-        left: p.pads[1],
-        bottom: last(oh, 0).saturating_sub(p.h + p.pads[0]),
-        right: last(ow, 1).saturating_sub(p.w + p.pads[1]),
-    }
-}
-
 fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     run_on(&Threads(setup.threads), p, data, setup)
 }
@@ -67,15 +55,14 @@ fn run(p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
 fn run_on(executor: &dyn Executor, p: &ConvProblem, data: &Data, setup: Setup) -> Vec<f32> {
     let [oh, ow] = p.output();
     let table = setup.table;
-    let halo = if setup.algorithm == Algorithm::Im2colGemm { Halo::NONE } else { halo_of(p) };
-    let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], halo).unwrap();
+    let input = Geometry::new(setup.layout, [p.n, p.c, p.h, p.w], setup.algorithm.required_halo(p)).unwrap();
     let output = Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], setup.output_halo).unwrap();
     let residual = match setup.skip {
         Skip::None => None,
         Skip::Buffer => Some(Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], Halo { top: 1, left: 2, bottom: 0, right: 1 }).unwrap()),
         Skip::InPlace => Some(output),
     };
-    let weights = PackedWeights::pack(table, p, setup.layout, &data.weight, Some(&data.bias), executor).unwrap();
+    let weights = PackedWeights::pack(table, p, setup.algorithm, setup.layout, &data.weight, Some(&data.bias), executor).unwrap();
     let conv = Conv::new(*p, setup.algorithm, input, output, residual, Arc::new(weights), setup.clamp, setup.threads).unwrap();
 
     let mut input_data = Guarded::filled(input.len(), f32::NAN);
@@ -118,16 +105,22 @@ fn expected(p: &ConvProblem, data: &Data, skip: Skip, clamp: (f32, f32)) -> Vec<
         .collect()
 }
 
-/// Layouts and algorithms that a problem can be run with.
+/// Layouts and algorithms that sum a problem directly.
+fn direct_ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
+    let algorithms = [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Im2colGemm];
+    possible(p, &algorithms)
+}
+
+/// All layouts and algorithms that a problem can be run with.
 fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
-    if p.is_depthwise() {
-        return vec![(Algorithm::Depthwise, Layout::Nchw16c), (Algorithm::Direct, Layout::Nchw), (Algorithm::Im2colGemm, Layout::Nchw)];
-    }
-    let mut ways = Vec::new();
-    for layout in [Layout::Nchw16c, Layout::Nchw] {
-        ways.extend([(Algorithm::Direct, layout), (Algorithm::Im2colGemm, layout)]);
-    }
+    let mut ways = direct_ways(p);
+    ways.extend(possible(p, &[Winograd::F2, Winograd::F4].map(Algorithm::Winograd)));
     ways
+}
+
+fn possible(p: &ConvProblem, algorithms: &[Algorithm]) -> Vec<(Algorithm, Layout)> {
+    let all = [Layout::Nchw16c, Layout::Nchw].into_iter().flat_map(|layout| algorithms.iter().map(move |a| (*a, layout)));
+    all.filter(|(algorithm, layout)| algorithm.check(p, *layout).is_ok()).collect()
 }
 
 const NONE: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -144,17 +137,23 @@ fn check(p: &ConvProblem) -> usize {
     let mut runs = 0;
     for (skip, clamp, output_halo, threads) in variants {
         let exact = expected(p, &data, skip, clamp);
-        let mut first: std::collections::HashMap<Layout, Vec<u32>> = Default::default();
+        let mut first: std::collections::HashMap<(Layout, Option<Winograd>), Vec<u32>> = Default::default();
         for (algorithm, layout) in ways(p) {
+            // Winograd's transforms add up values of a whole tile, so its errors are relative to the largest of them.
+            let (variant, largest) = match algorithm {
+                Algorithm::Winograd(variant) => (Some(variant), exact.iter().fold(0f64, |m, (_, bound)| m.max(*bound))),
+                _ => (None, 0.0),
+            };
             for table in KernelTable::all() {
                 let setup = Setup { table, algorithm, layout, threads, skip, clamp, output_halo };
                 let found = run(p, &data, setup);
                 for (i, (value, (exact, bound))) in found.iter().zip(&exact).enumerate() {
                     let error = (f64::from(*value) - exact).abs();
-                    assert!(error <= *bound, "{p} {setup:?}: output {i} is {value}, exactly {exact}: off by {error}, bound {bound}");
+                    let bound = bound.max(largest);
+                    assert!(error <= bound, "{p} {setup:?}: output {i} is {value}, exactly {exact}: off by {error}, bound {bound}");
                 }
                 let bits = bits(&found);
-                let other = first.entry(layout).or_insert_with(|| bits.clone());
+                let other = first.entry((layout, variant)).or_insert_with(|| bits.clone());
                 assert!(*other == bits, "{p} {setup:?}: not the bits of the first way");
                 runs += 1;
             }
@@ -306,7 +305,7 @@ fn nan_and_infinity_go_through_as_in_the_reference() {
             let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
             let [oh, ow] = p.output();
             let mut seen = 0;
-            for (table, way) in KernelTable::all().into_iter().flat_map(|t| ways(&p).into_iter().map(move |w| (t, w))) {
+            for (table, way) in KernelTable::all().into_iter().flat_map(|t| direct_ways(&p).into_iter().map(move |w| (t, w))) {
                 let found = run(&p, &data, Setup { skip, clamp, ..plain(table, way) });
                 for (i, value) in found.iter().enumerate() {
                     let residual = if skip == Skip::None { 0.0 } else { f64::from(data.residual[i]) };
@@ -338,7 +337,7 @@ fn denormals_are_kept_where_they_are_not_flushed() {
         }
         let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
         let bound = 2.0 * p.weight_len() as f64 * f64::from(f32::from_bits(1));
-        for way in ways(&p) {
+        for way in direct_ways(&p) {
             let mut first = None;
             for table in KernelTable::all() {
                 let found = run(&p, &data, plain(table, way));

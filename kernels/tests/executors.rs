@@ -5,7 +5,7 @@ mod harness;
 use harness::{Guarded, Threads, bits, buffer_of, dense_of, noise};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{ConvProblem, Error, Executor, Geometry, Halo, Inline, KernelTable, Layout, MAX_THREADS, layout};
@@ -63,11 +63,12 @@ fn blocked(dims: [usize; 4]) -> Geometry {
 fn convolution(text: &str, algorithm: Algorithm) -> Run {
     let p: ConvProblem = text.parse().unwrap();
     let [oh, ow] = p.output();
-    let (from, to) = (blocked([p.n, p.c, p.h, p.w]), blocked([p.n, p.oc, oh, ow]));
+    let from = Geometry::new(Layout::Nchw16c, [p.n, p.c, p.h, p.w], algorithm.required_halo(&p)).unwrap();
+    let to = blocked([p.n, p.oc, oh, ow]);
     let (input, weight) = (noise(1, p.n * p.c * p.h * p.w), noise(2, p.weight_len()));
     let table = *KernelTable::all().last().unwrap();
     Box::new(move |executor| {
-        let packed = PackedWeights::pack(table, &p, Layout::Nchw16c, &weight, None, executor)?;
+        let packed = PackedWeights::pack(table, &p, algorithm, Layout::Nchw16c, &weight, None, executor)?;
         let conv = Conv::new(p, algorithm, from, to, None, Arc::new(packed), NO_BOUNDS, 3)?;
         let mut output = Guarded::filled(to.len(), f32::NAN);
         let mut scratch = Guarded::filled(conv.scratch_per_thread() * executor.threads().clamp(1, MAX_THREADS), f32::NAN);
@@ -92,6 +93,7 @@ fn ops() -> Vec<(&'static str, Run)> {
     vec![
         ("direct", convolution("n2c20h6w7o40k3p1", Algorithm::Direct)),
         ("im2col", convolution("n2c20h6w7o40k3p1", Algorithm::Im2colGemm)),
+        ("winograd", convolution("n2c40h9w7o70k3p1", Algorithm::Winograd(Winograd::F4))),
         ("depthwise", convolution("n2c40h6w7o40k3p1g40", Algorithm::Depthwise)),
         (
             "pool",
@@ -187,7 +189,8 @@ fn a_number_of_threads_to_plan_for_is_taken_or_refused() {
     let p: ConvProblem = "n1c16h4w4o16k1".parse().unwrap();
     let g = blocked([1, 16, 4, 4]);
     let table = KernelTable::all()[0];
-    let packed = Arc::new(PackedWeights::pack(table, &p, Layout::Nchw16c, &vec![0.5; p.weight_len()], None, &Inline).unwrap());
+    let packed =
+        Arc::new(PackedWeights::pack(table, &p, Algorithm::Direct, Layout::Nchw16c, &vec![0.5; p.weight_len()], None, &Inline).unwrap());
     let plan = |threads| Conv::new(p, Algorithm::Im2colGemm, g, g, None, packed.clone(), NO_BOUNDS, threads);
     assert!(matches!(plan(0).map(|_| ()), Err(Error::Problem { .. })));
     let conv = plan(usize::MAX).unwrap();

@@ -5,7 +5,7 @@ mod harness;
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout};
 
 /// The system's allocator, which notes the largest piece of memory that a thread asked for.
@@ -57,8 +57,13 @@ fn table() -> &'static KernelTable {
     KernelTable::all()[0]
 }
 
+/// Direct where it can.
+fn algorithm(p: &ConvProblem, layout: Layout) -> Algorithm {
+    if p.is_depthwise() && layout == Layout::Nchw16c { Algorithm::Depthwise } else { Algorithm::Direct }
+}
+
 fn packed(p: &ConvProblem, layout: Layout) -> Arc<PackedWeights> {
-    Arc::new(PackedWeights::pack(table(), p, layout, &vec![0.5; p.weight_len()], None, &Inline).unwrap())
+    Arc::new(PackedWeights::pack(table(), p, algorithm(p, layout), layout, &vec![0.5; p.weight_len()], None, &Inline).unwrap())
 }
 
 fn halo(p: &ConvProblem) -> Halo {
@@ -145,8 +150,11 @@ fn malformed_problems_are_refused_everywhere() {
         let context = format!("{p:?}");
         frugal(&context, || {
             assert!(matches!(p.validate(), Err(Error::Problem { .. })), "{context}");
-            assert!(matches!(PackedWeights::bytes_needed(table(), &p, Layout::Nchw), Err(Error::Problem { .. })), "{context}");
-            assert!(PackedWeights::pack(table(), &p, Layout::Nchw, &[], None, &Inline).is_err(), "{context}");
+            assert!(
+                matches!(PackedWeights::bytes_needed(table(), &p, Algorithm::Direct, Layout::Nchw), Err(Error::Problem { .. })),
+                "{context}"
+            );
+            assert!(PackedWeights::pack(table(), &p, Algorithm::Direct, Layout::Nchw, &[], None, &Inline).is_err(), "{context}");
             assert_refused(Conv::new(p, Algorithm::Direct, input, output, None, weights.clone(), NONE, 1), &context);
         });
     }
@@ -167,9 +175,9 @@ fn huge_weights_are_refused_before_memory_is_asked_for() {
         let p = problem(text);
         for layout in [Layout::Nchw, Layout::Nchw16c] {
             frugal(text, || {
-                let bytes = PackedWeights::bytes_needed(table(), &p, layout);
+                let bytes = PackedWeights::bytes_needed(table(), &p, algorithm(&p, layout), layout);
                 assert!(matches!(bytes, Err(Error::Problem { .. })), "{text} {layout:?}: {bytes:?}");
-                let packed = PackedWeights::pack(table(), &p, layout, &[0.0; 8], None, &Inline).map(|_| ());
+                let packed = PackedWeights::pack(table(), &p, algorithm(&p, layout), layout, &[0.0; 8], None, &Inline).map(|_| ());
                 assert!(matches!(packed, Err(Error::Length { .. })), "{text} {layout:?}: {packed:?}");
             });
         }
@@ -199,6 +207,9 @@ fn weights_of_another_problem_are_refused() {
     let plan = |weights, algorithm| Conv::new(p, algorithm, input, output, None, weights, NONE, 1);
     assert!(plan(packed(&p, Layout::Nchw16c), Algorithm::Direct).is_ok());
     assert!(plan(packed(&problem("n9c32h7w5o32k3s2p1"), Layout::Nchw16c), Algorithm::Direct).is_ok(), "of another image size");
+    for variant in [Winograd::F2, Winograd::F4].map(Algorithm::Winograd) {
+        assert_refused(plan(packed(&p, Layout::Nchw16c), variant), "not transformed");
+    }
     for other in [
         "n1c31h6w6o32k3p1",
         "n1c32h6w6o33k3p1",
@@ -227,7 +238,7 @@ fn weights_and_biases_of_other_lengths_are_refused() {
     let p = problem("n1c16h4w4o16k3p1");
     let pack = |weights: usize, bias: Option<usize>| {
         let bias = bias.map(|b| vec![0.0; b]);
-        PackedWeights::pack(table(), &p, Layout::Nchw16c, &vec![0.0; weights], bias.as_deref(), &Inline).map(|_| ())
+        PackedWeights::pack(table(), &p, Algorithm::Direct, Layout::Nchw16c, &vec![0.0; weights], bias.as_deref(), &Inline).map(|_| ())
     };
     let len = p.weight_len();
     assert_eq!(pack(len, Some(16)), Ok(()));

@@ -1,5 +1,6 @@
 //! safetensors: weights by name, F32, F16 or BF16.
 
+use super::mapped;
 use super::names::torchvision_name;
 use crate::error::{Error, Result, WeightMismatch};
 use crate::graph::Graph;
@@ -31,20 +32,7 @@ pub struct Loaded {
 /// When the file can't be read, is corrupt, holds a tensor of another type or a value that is not finite, or does not fit
 /// the architecture: one error lists every missing, unexpected and misshaped tensor.
 pub fn load(arch: Option<Arch>, path: &Path) -> Result<Loaded> {
-    let io = |source| Error::Io { path: path.into(), source };
-    let file = std::fs::File::open(path).map_err(io)?;
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(io(std::io::Error::other("not a regular file")));
-    }
-    if metadata.len() == 0 {
-        return Err(Error::Format { path: path.into(), reason: "the file is empty".into() });
-    }
-    // SAFETY: the map is only read, and dropped before this returns. That nobody truncates the file meanwhile is asked of the
-    // caller; nothing in the language can promise it.
-    #[allow(unsafe_code)]
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-    load_bytes(arch, &map, path)
+    load_bytes(arch, &mapped::map(path)?, path)
 }
 
 /// Loads a network from the bytes of a file; `path` names them in errors.

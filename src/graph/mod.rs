@@ -13,6 +13,13 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ValueId(pub(crate) usize);
 
+impl ValueId {
+    /// The value's place in lists over all values, such as that of [`Graph::infer_shapes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// An op applied to values.
 #[derive(Clone, Debug)]
 pub struct Node {

@@ -1,8 +1,49 @@
-//! Which algorithm a convolution gets, and why. The choice depends on the shape alone, never on the processor, so that results
-//! are the same everywhere.
+//! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, never on the processor, so
+//! that results are the same everywhere.
 
-use stridewise_kernels::conv::Algorithm;
-use stridewise_kernels::{ConvProblem, Halo, Layout};
+use crate::error::Error;
+use stridewise_kernels::conv::{Algorithm, Winograd};
+use stridewise_kernels::{ConvProblem, Layout};
+
+/// What a convolution may do to be fast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Numerics {
+    /// Winograd where it is faster: against the same network in float64, up to three times the error of direct summation. A
+    /// NaN or infinity in the input may reach a few pixels more.
+    #[default]
+    Fast,
+    /// Direct summation only.
+    Exact,
+}
+
+impl Numerics {
+    /// The name used in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numerics::Fast => "fast",
+            Numerics::Exact => "exact",
+        }
+    }
+}
+
+impl std::fmt::Display for Numerics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Numerics {
+    type Err = Error;
+
+    /// Reads `fast` or `exact`.
+    fn from_str(text: &str) -> Result<Numerics, Error> {
+        [Numerics::Fast, Numerics::Exact]
+            .into_iter()
+            .find(|n| n.name() == text.trim())
+            .ok_or_else(|| Error::InvalidArgument { argument: format!("numerics `{text}`"), reason: "expected `fast` or `exact`".into() })
+    }
+}
 
 /// A choice and its reason, as `explain` prints it.
 pub(super) struct Choice {
@@ -10,7 +51,7 @@ pub(super) struct Choice {
     pub reason: &'static str,
 }
 
-pub(super) fn choose(problem: &ConvProblem, input: Layout) -> Choice {
+pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
     let extent = |axis: usize| problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
     let beyond = (0..4).any(|side| problem.pads[side] >= extent(side % 2));
     if beyond {
@@ -23,20 +64,31 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout) -> Choice {
         Choice { algorithm: Algorithm::Direct, reason: "1x1: a GEMM over pixels, activations unpacked" }
     } else if problem.groups > 1 {
         Choice { algorithm: Algorithm::Direct, reason: "grouped: each block of outputs reads its groups' inputs" }
+    } else if numerics == Numerics::Fast
+        && let Some(choice) = winograd(problem, input)
+    {
+        choice
     } else {
         Choice { algorithm: Algorithm::Direct, reason: "padding is the input's halo" }
     }
 }
 
-/// The border of zeros that the input of a convolution needs around it.
-pub(super) fn halo(problem: &ConvProblem, algorithm: Algorithm) -> Halo {
-    if algorithm == Algorithm::Im2colGemm {
-        return Halo::NONE;
-    }
-    let output = problem.output();
-    let behind = |axis: usize, size: usize| {
-        let end = (output[axis] - 1) * problem.stride[axis] + (problem.kernel[axis] - 1) * problem.dilation[axis] + 1;
-        end.saturating_sub(size + problem.pads[axis])
+/// Tiles below which transformed weights, which are larger, cost more to read than their products save.
+const FEWEST_TILES: usize = 12;
+
+/// F(4×4) where there are tiles enough to use its weights, four times the kernel's, more than once; F(2×2) down to 7×7 images.
+/// Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
+fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
+    // Of one image: a batch is computed as its images are alone.
+    let tiles = |variant: Winograd| {
+        let [rows, columns] = problem.output().map(|size| size.div_ceil(variant.outputs()));
+        rows.saturating_mul(columns)
     };
-    Halo { top: problem.pads[0], left: problem.pads[1], bottom: behind(0, problem.h), right: behind(1, problem.w) }
+    let candidates =
+        [(Winograd::F4, "3x3: a quarter of the products"), (Winograd::F2, "3x3 on a small image: four ninths of the products")];
+    candidates.into_iter().find_map(|(variant, reason)| {
+        let algorithm = Algorithm::Winograd(variant);
+        let pays = tiles(variant) >= FEWEST_TILES && algorithm.check(problem, input).is_ok();
+        pays.then_some(Choice { algorithm, reason })
+    })
 }

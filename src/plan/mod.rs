@@ -6,6 +6,7 @@ mod layout;
 mod memory;
 mod step;
 
+pub use algorithm::Numerics;
 pub(crate) use step::Step;
 pub use step::StepInfo;
 
@@ -13,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 use crate::model::PackedCache;
 use crate::tensor::Shape;
-use layout::{Buffers, dims4, problem_of};
+use layout::{Buffers, problem_of};
 use memory::Lifetime;
 use std::ops::Range;
 use std::sync::Arc;
 use step::Compute;
-use stridewise_kernels::conv::{Conv, PackedWeights};
+use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{Executor, Geometry, KernelTable, Layout};
@@ -45,6 +46,7 @@ pub(crate) struct Request<'a> {
     pub batch: usize,
     pub size: [usize; 2],
     pub table: &'static KernelTable,
+    pub numerics: Numerics,
     pub executor: &'a dyn Executor,
     /// Bytes that arena, scratch and packed weights may take together.
     pub max_memory: usize,
@@ -57,7 +59,7 @@ impl Plan {
             return Err(Error::Graph { node: graph.name.clone(), reason });
         };
         let shapes = graph.infer_shapes(request.batch, request.size)?;
-        let buffers = layout::assign(graph, &shapes)?;
+        let buffers = layout::assign(graph, &shapes, request.numerics)?;
         let (slots, in_place) = lifetimes(graph, &buffers, output);
         let (offsets, arena) = memory::place(&slots.lifetimes).ok_or_else(|| Error::TooLarge {
             what: format!("the activations of {} at batch {}, size {:?}", graph.name, request.batch, request.size),
@@ -106,12 +108,14 @@ impl Plan {
                 info,
             });
         }
+        // Scratch depends on the algorithms' tiles, so it is known only now; nothing of it is allocated yet.
+        within_limit(graph, request, plan.memory().saturating_add(plan.weight_bytes))?;
         Ok(plan)
     }
 
     /// Bytes of arena and scratch memory.
     pub fn memory(&self) -> usize {
-        (self.arena + self.scratch) * size_of::<f32>()
+        self.arena.saturating_add(self.scratch).saturating_mul(size_of::<f32>())
     }
 }
 
@@ -173,14 +177,22 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
         let Some(&x) = node.inputs.first() else { continue };
         let g = buffers.geometry_of(x);
         if let Some(problem) = problem_of(node, g.dims()) {
-            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, g.layout())?);
+            let algorithm = algorithm::choose(&problem, g.layout(), request.numerics).algorithm;
+            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout())?);
         }
     }
+    within_limit(graph, request, bytes)
+}
+
+fn within_limit(graph: &Graph, request: &Request<'_>, bytes: usize) -> Result<()> {
     if bytes <= request.max_memory {
         return Ok(());
     }
     Err(Error::TooLarge {
-        what: format!("memory for {} at batch {}, size {:?} (activations and packed weights)", graph.name, request.batch, request.size),
+        what: format!(
+            "memory for {} at batch {}, size {:?} (activations, scratch and packed weights)",
+            graph.name, request.batch, request.size
+        ),
         requested: format!("{bytes} bytes"),
         limit: format!("{} bytes (SessionOptions::max_memory)", request.max_memory),
     })
@@ -219,9 +231,18 @@ impl Builder<'_> {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
                 let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout());
+                let choice = algorithm::choose(&problem, input.layout(), self.request.numerics);
                 let bias = bias.as_ref().map(|b| b.as_slice());
-                let weights = self.packed.get(index, table, &problem, input.layout(), weight.as_slice(), bias, self.request.executor)?;
+                let weights = self.packed.get(
+                    index,
+                    table,
+                    &problem,
+                    choice.algorithm,
+                    input.layout(),
+                    weight.as_slice(),
+                    bias,
+                    self.request.executor,
+                )?;
                 let residual = node.inputs.get(1).map(|&r| self.buffers.geometry_of(r));
                 let threads = self.request.executor.threads();
                 let conv = Conv::new(problem, choice.algorithm, input, output, residual, weights, clamp(*activation), threads)?;
@@ -275,16 +296,12 @@ fn clamp(activation: Activation) -> (f32, f32) {
     }
 }
 
-/// N, C, H, W of the planned input, for messages.
-pub(crate) fn input_dims(shape: &Shape) -> Result<[usize; 4]> {
-    dims4(shape, "input")
-}
-
 /// Which weights a packing was made from, and for what.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PackedKey {
     node: usize,
     isa: stridewise_kernels::Isa,
+    order: Order,
     layout: Layout,
     kernel: [usize; 2],
 }
@@ -296,12 +313,13 @@ impl PackedCache {
         node: usize,
         table: &'static KernelTable,
         problem: &stridewise_kernels::ConvProblem,
+        algorithm: Algorithm,
         layout: Layout,
         weight: &[f32],
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<Arc<PackedWeights>> {
-        let key = PackedKey { node, isa: table.isa(), layout, kernel: problem.kernel };
-        self.get_or_insert(key, || Ok(PackedWeights::pack(table, problem, layout, weight, bias, executor)?))
+        let key = PackedKey { node, isa: table.isa(), order: algorithm.weight_order(), layout, kernel: problem.kernel };
+        self.get_or_insert(key, || Ok(PackedWeights::pack(table, problem, algorithm, layout, weight, bias, executor)?))
     }
 }

@@ -40,12 +40,13 @@ pub(super) fn table(session: &Session) -> String {
     let macs: u64 = steps.iter().map(|s| s.macs).sum();
     let _ = writeln!(
         text,
-        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {} on {} thread{}; {:.1} MB of activations, {:.1} MB of packed weights",
+        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {}, {} on {} thread{}; {:.1} MB of activations, {:.1} MB of packed weights",
         steps.len(),
         macs as f64 / 1e9,
         session.input_shape(),
         session.output_shape(),
         session.isa(),
+        session.numerics(),
         session.threads(),
         if session.threads() == 1 { "" } else { "s" },
         session.memory_required() as f64 / 1e6,

@@ -2,9 +2,11 @@
 
 mod explain;
 mod pool;
+mod profile;
 
-pub use crate::plan::StepInfo;
+pub use crate::plan::{Numerics, StepInfo};
 pub use pool::{MAX_THREADS, ThreadPool};
+pub use profile::{Profile, StepTimes};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -38,8 +40,10 @@ impl From<ThreadPool> for Threads {
 pub struct SessionOptions {
     /// Threads to run on.
     pub threads: Threads,
-    /// Instruction set; `None` for the best, which `STRIDEWISE_ISA` may cap.
+    /// Instruction set; `None` for the one that `STRIDEWISE_ISA` names, or else the best.
     pub isa: Option<Isa>,
+    /// Fast or exact.
+    pub numerics: Numerics,
     /// Most bytes that activations, scratch and packed weights may take together.
     pub max_memory: usize,
     /// N that is planned at first.
@@ -50,18 +54,19 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { threads: Threads::Count(1), isa: None, max_memory: 8 << 30, batch: 1, size: None }
+        SessionOptions { threads: Threads::Count(1), isa: None, numerics: Numerics::Fast, max_memory: 8 << 30, batch: 1, size: None }
     }
 }
 
-/// Called after each step with the buffer that it wrote.
-type AfterStep<'a> = dyn FnMut(&plan::Step, &[f32]) -> Result<()> + 'a;
+/// Called with nothing when the input is in its buffer, then after each step with the step and the buffer that it wrote.
+type Observer<'a> = dyn FnMut(Option<(&plan::Step, &[f32])>) -> Result<()> + 'a;
 
 /// One caller's running network: its plan, its arena, its threads. `Send`; one run at a time.
 pub struct Session {
     model: Model,
     pool: ThreadPool,
     table: &'static KernelTable,
+    numerics: Numerics,
     max_memory: usize,
     plan: Plan,
     arena: AlignedBuffer,
@@ -80,10 +85,11 @@ impl Session {
             Threads::Pool(pool) => pool.clone(),
         };
         let size = options.size.unwrap_or(model.graph().input().size);
-        let request = Request { batch: options.batch, size, table, executor: &pool, max_memory: options.max_memory };
+        let request =
+            Request { batch: options.batch, size, table, numerics: options.numerics, executor: &pool, max_memory: options.max_memory };
         let plan = Plan::new(model.graph(), &request, model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
-        Ok(Session { model, pool, table, max_memory: options.max_memory, plan, arena, scratch })
+        Ok(Session { model, pool, table, numerics: options.numerics, max_memory: options.max_memory, plan, arena, scratch })
     }
 
     /// Runs the network on NCHW `input`; returns its output, `[N, classes]` for a classifier. Another batch or image size than
@@ -103,7 +109,7 @@ impl Session {
     /// # Errors
     /// When `input` or `output` has another shape than [`Session::input_shape`] or [`Session::output_shape`].
     pub fn run_into(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>) -> Result<()> {
-        self.execute(input, output, &mut |_, _| Ok(()))
+        self.execute(input, output, &mut |_| Ok(()))
     }
 
     /// Like [`Session::run`], and hands the value of every step, NCHW, to `tap` with its name. Values that fusion made
@@ -116,7 +122,8 @@ impl Session {
         let mut output = Tensor::zeros(self.plan.output_shape)?;
         let model = self.model.clone();
         let pool = self.pool.clone();
-        self.execute(input.view(), &mut output, &mut |step, buffer| {
+        self.execute(input.view(), &mut output, &mut |written| {
+            let Some((step, buffer)) = written else { return Ok(()) };
             for (value, shape) in std::iter::once(&step.value).chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
                 layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
@@ -127,7 +134,7 @@ impl Session {
         Ok(output)
     }
 
-    fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, after: &mut AfterStep<'_>) -> Result<()> {
+    fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, observe: &mut Observer<'_>) -> Result<()> {
         let mismatch = |what: &str, expected: Shape, found: Shape| Error::Shape {
             what: what.into(),
             expected: expected.to_string(),
@@ -141,9 +148,10 @@ impl Session {
         }
         let (place, geometry) = &self.plan.input;
         layout::from_nchw(&self.pool, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
+        observe(None)?;
         for step in &self.plan.steps {
             step.run(&self.pool, &mut self.arena, &mut self.scratch)?;
-            after(step, &self.arena[step.output.clone()])?;
+            observe(Some((step, &self.arena[step.output.clone()])))?;
         }
         let (place, geometry) = &self.plan.output;
         layout::to_nchw(&self.pool, &self.arena[place.clone()], geometry, output.as_mut_slice())?;
@@ -156,11 +164,15 @@ impl Session {
             return Ok(());
         }
         let channels = self.model.graph().input().channels;
-        let [batch, c, h, w] = plan::input_dims(&shape)?;
-        if c != channels || shape.dims().len() != 4 {
-            return Err(Error::Shape { what: "input".into(), expected: format!("[N, {channels}, H, W]"), found: shape.to_string() });
-        }
-        let request = Request { batch, size: [h, w], table: self.table, executor: &self.pool, max_memory: self.max_memory };
+        let [batch, h, w] = match *shape.dims() {
+            [batch, c, h, w] if c == channels => [batch, h, w],
+            _ => {
+                let (expected, found) = (format!("[N, {channels}, H, W]"), shape.to_string());
+                return Err(Error::Shape { what: "input".into(), expected, found });
+            }
+        };
+        let request =
+            Request { batch, size: [h, w], table: self.table, numerics: self.numerics, executor: &self.pool, max_memory: self.max_memory };
         let plan = Plan::new(self.model.graph(), &request, self.model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
         (self.plan, self.arena, self.scratch) = (plan, arena, scratch);
@@ -190,6 +202,11 @@ impl Session {
     /// Bytes of packed weights that this session uses; sessions of one model share them.
     pub fn weight_bytes(&self) -> usize {
         self.plan.weight_bytes
+    }
+
+    /// Fast or exact.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
     /// The instruction set in use.

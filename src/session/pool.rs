@@ -113,6 +113,8 @@ impl Resident {
         });
         let members = team.clone();
         pool.spawn_broadcast(move |context| members.work(context.index()));
+        // Every worker has entered its loop, and made what a thread makes when it starts, before the first session runs.
+        team.run(&|_| {});
         Ok(Resident { team, _threads: pool })
     }
 }

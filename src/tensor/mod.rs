@@ -1,12 +1,16 @@
 //! NCHW tensors: what goes into a session and what comes out of it.
 
+mod bytes;
+pub(crate) mod half;
+#[cfg(feature = "npy")]
+pub mod npy;
 mod shape;
 
 pub use shape::Shape;
 
 use crate::error::{Error, Result};
+use ::half::{bf16, f16};
 use bytemuck::{Pod, Zeroable};
-use half::{bf16, f16};
 
 mod sealed {
     pub trait Sealed {}
@@ -158,5 +162,11 @@ impl<'a, T: Element> TensorView<'a, T> {
     /// Copies into a tensor of its own.
     pub fn to_tensor(&self) -> Result<Tensor<T>> {
         Tensor::from_slice(self.shape, self.data)
+    }
+}
+
+impl<T: Element> std::fmt::Debug for TensorView<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TensorView<{}>{}", T::NAME, self.shape)
     }
 }

@@ -45,6 +45,14 @@ impl F32x16 for Vector {
         unsafe { each!(vaddq_f32, self, b) }
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { each!(vsubq_f32, self, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { each!(vmulq_f32, self, b) }
+    }
+    #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
         unsafe { each!(vdivq_f32, self, b) }
     }

@@ -6,18 +6,6 @@ use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
 use crate::{Geometry, Layout};
 use std::ops::Range;
 
-/// True when every tap of every output pixel lies inside the buffer.
-pub(super) fn halo_suffices(problem: &ConvProblem, input: &Geometry) -> bool {
-    let [oh, ow] = problem.output();
-    let [top, left, _, _] = problem.pads;
-    // Rows and columns behind the first one of the padded input that the last window touches.
-    let last = |output: usize, axis: usize| (output - 1) * problem.stride[axis] + (problem.kernel[axis] - 1) * problem.dilation[axis];
-    input.halo.top >= top
-        && input.halo.left >= left
-        && last(oh, 0) < input.h + top + input.halo.bottom
-        && last(ow, 1) < input.w + left + input.halo.right
-}
-
 /// Offset of each segment from the first tap of a pixel's window.
 pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: &PackedWeights) -> Vec<usize> {
     let lanes = input.layout.lanes();
@@ -59,7 +47,7 @@ impl Conv {
         args.segments = self.offsets[tile.segments.clone()].as_ptr();
         args.segment_count = tile.segments.len();
         args.chunk = tile.chunk;
-        args.weights = self.weights.tile_weights(tile).as_ptr();
+        args.weights = self.weights.tile_weights(tile, 0).as_ptr();
         args.bias = self.weights.tile_bias(tile).as_ptr();
         // The blocks of a tile lie `output_block` apart from here on.
         args.output = buffers.output.wrapping_add(tile.first * self.output.plane_stride());
@@ -88,7 +76,7 @@ impl Conv {
             }
             if let Some(input) = input {
                 let lanes = if input.layout == Layout::Nchw { 1 } else { BLOCK };
-                // Less the padding: `halo_suffices` saw to it that this does not go below zero.
+                // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
                 let origin = input.offset(n, 0, y * sh, x * sw) - self.problem.pads[0] * input.row_stride() - self.problem.pads[1] * lanes;
                 for i in 0..run {
                     args.pixels[placed + i] = origin + i * sw * lanes;

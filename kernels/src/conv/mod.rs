@@ -6,16 +6,18 @@ mod im2col;
 mod packed;
 mod problem;
 pub(crate) mod tile;
+mod winograd;
 
-pub use packed::PackedWeights;
+pub use packed::{Order, PackedWeights};
 pub use problem::ConvProblem;
+pub use winograd::Winograd;
 
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};
-use crate::{BLOCK, Error, Geometry, Isa, KernelTable, Layout};
+use crate::{BLOCK, Error, Geometry, Halo, Isa, KernelTable, Layout};
 use std::sync::Arc;
 use tile::{MAX_BLOCKS, PIXELS, TileArgs};
 
-/// How a convolution is computed. The result's bits do not depend on it.
+/// How a convolution is computed. All but Winograd give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -25,6 +27,8 @@ pub enum Algorithm {
     Depthwise,
     /// Rows of K values are gathered for a block of pixels, then multiplied by the weights: any padding, any halo.
     Im2colGemm,
+    /// Fewer multiplications by interpolation, for 3×3 kernels of stride 1. Rounds differently than the others.
+    Winograd(Winograd),
 }
 
 impl Algorithm {
@@ -34,6 +38,46 @@ impl Algorithm {
             Algorithm::Direct => "direct",
             Algorithm::Depthwise => "depthwise",
             Algorithm::Im2colGemm => "im2col+gemm",
+            Algorithm::Winograd(Winograd::F2) => "winograd F(2x2,3x3)",
+            Algorithm::Winograd(Winograd::F4) => "winograd F(4x4,3x3)",
+        }
+    }
+
+    /// Checks that the algorithm can compute a problem from an input of a layout.
+    ///
+    /// # Errors
+    /// When the problem is malformed or not one for the algorithm.
+    pub fn check(self, problem: &ConvProblem, layout: Layout) -> Result<(), Error> {
+        problem.validate()?;
+        let fits = match self {
+            Algorithm::Direct | Algorithm::Im2colGemm => layout == Layout::Nchw || !problem.is_depthwise(),
+            Algorithm::Depthwise => layout == Layout::Nchw16c && problem.is_depthwise(),
+            Algorithm::Winograd(_) => {
+                let p = problem;
+                layout == Layout::Nchw16c && (p.kernel, p.stride, p.dilation, p.groups) == ([3, 3], [1, 1], [1, 1], 1)
+            }
+        };
+        if fits {
+            return Ok(());
+        }
+        let reason = format!("{} does not compute this from {layout:?}", self.name());
+        Err(Error::Problem { problem: problem.to_string(), reason })
+    }
+
+    /// The border of zeros that the input of a valid problem needs around it.
+    pub fn required_halo(self, problem: &ConvProblem) -> Halo {
+        let output = problem.output();
+        // What the last window, or the last tile of windows, reads beyond the input.
+        let behind = |axis: usize, size: usize| {
+            let end = match self {
+                Algorithm::Winograd(variant) => output[axis].next_multiple_of(variant.outputs()) + 2,
+                _ => (output[axis] - 1) * problem.stride[axis] + (problem.kernel[axis] - 1) * problem.dilation[axis] + 1,
+            };
+            end.saturating_sub(size + problem.pads[axis])
+        };
+        match self {
+            Algorithm::Im2colGemm => Halo::NONE,
+            _ => Halo { top: problem.pads[0], left: problem.pads[1], bottom: behind(0, problem.h), right: behind(1, problem.w) },
         }
     }
 }
@@ -90,7 +134,7 @@ impl Conv {
         clamp: (f32, f32),
         threads: usize,
     ) -> Result<Conv, Error> {
-        problem.validate()?;
+        algorithm.check(&problem, input.layout)?;
         let refuse = |reason: String| Err(Error::Problem { problem: problem.to_string(), reason });
         let output_size @ [oh, ow] = problem.output();
         if [input.n, input.c, input.h, input.w] != [problem.n, problem.c, problem.h, problem.w] {
@@ -105,12 +149,13 @@ impl Conv {
         if threads == 0 {
             return refuse("no threads".into());
         }
-        if algorithm != Algorithm::Im2colGemm && !direct::halo_suffices(&problem, &input) {
-            return refuse(format!("the input's halo {:?} is smaller than the padding", input.halo));
+        let needed = algorithm.required_halo(&problem);
+        if input.halo.union(needed) != input.halo {
+            return refuse(format!("the input's halo {:?} is smaller than {needed:?}, which {} needs", input.halo, algorithm.name()));
         }
         let offsets = match algorithm {
-            Algorithm::Im2colGemm => weights.row_offsets(),
-            _ => direct::segment_offsets(&problem, &input, &weights),
+            Algorithm::Im2colGemm | Algorithm::Winograd(_) => weights.row_offsets(),
+            Algorithm::Direct | Algorithm::Depthwise => direct::segment_offsets(&problem, &input, &weights),
         };
         let table = weights.table();
         let mut conv = Conv {
@@ -166,7 +211,8 @@ impl Conv {
     pub fn scratch_per_thread(&self) -> usize {
         match self.algorithm {
             Algorithm::Im2colGemm => im2col::scratch_len(self),
-            _ => 0,
+            Algorithm::Winograd(variant) => winograd::scratch_len(self, variant),
+            Algorithm::Direct | Algorithm::Depthwise => 0,
         }
     }
 
@@ -224,6 +270,11 @@ impl Conv {
                     Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
                     Algorithm::Depthwise => depthwise::run(self, &buffers, tiles.clone(), pixels.clone()),
                     Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles.clone(), pixels.clone()),
+                    // Its tiles are no pixels; it clears the padding itself.
+                    Algorithm::Winograd(variant) => {
+                        winograd::run(self, variant, &buffers, tiles, pixels);
+                        continue;
+                    }
                 }
                 if tiles.end == self.weights.tiles().len() {
                     self.clear_padding(&shared, pixels);
@@ -268,8 +319,13 @@ impl Conv {
         (tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels))
     }
 
+    /// What the work is shared out by: output pixels, or Winograd's tiles of them.
     fn pixels(&self) -> usize {
-        self.problem.n * self.output_size[0] * self.output_size[1]
+        let [oh, ow] = match self.algorithm {
+            Algorithm::Winograd(variant) => self.output_size.map(|size| size.div_ceil(variant.outputs())),
+            _ => self.output_size,
+        };
+        self.problem.n * oh * ow
     }
 
     /// The split whose largest share is smallest; among equals the one that reads fewer bytes twice.

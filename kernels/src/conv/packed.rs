@@ -1,5 +1,6 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
+use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem};
 use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
@@ -36,12 +37,35 @@ const CHUNK_STEPS: usize = 512;
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
 
+/// What packed weights are, and in which order. Algorithms of one order share them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Order {
+    /// `[oc tile][segment][run][tile]`, for the register tile.
+    Tiles,
+    /// `[block][kh][kw][16]`.
+    Depthwise,
+    /// Transformed: `[position]` of what `Tiles` has for a 1×1 kernel.
+    Winograd(Winograd),
+}
+
+impl Algorithm {
+    /// The order of weights that the algorithm reads.
+    pub fn weight_order(self) -> Order {
+        match self {
+            Algorithm::Direct | Algorithm::Im2colGemm => Order::Tiles,
+            Algorithm::Depthwise => Order::Depthwise,
+            Algorithm::Winograd(variant) => Order::Winograd(variant),
+        }
+    }
+}
+
 /// Packed weights and bias of a convolution. They depend on the channels, kernel, dilation and groups of the problem, on the
 /// layout of its input and on the instruction set's tile, but on no image size: sessions of any shape share them.
 pub struct PackedWeights {
     table: &'static KernelTable,
     layout: Layout,
-    depthwise: bool,
+    order: Order,
     channels: [usize; 2],
     kernel: [usize; 2],
     unit_dilation: bool,
@@ -54,22 +78,22 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]` for an input of the given layout, on all of the executor's threads.
-    ///
-    /// `[oc tile][segment][run][tile]` for a convolution, `[block][kh][kw][16]` for a depthwise one.
+    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]` for an algorithm and an input of the given layout, on all of the
+    /// executor's threads.
     ///
     /// # Errors
-    /// When the problem is malformed or has too many channels or taps, a slice has another length, there is no memory, or the
-    /// executor leaves a part out.
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length,
+    /// there is no memory, or the executor leaves a part out.
     pub fn pack(
         table: &'static KernelTable,
         problem: &ConvProblem,
+        algorithm: Algorithm,
         layout: Layout,
         weight: &[f32],
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
-        problem.validate()?;
+        algorithm.check(problem, layout)?;
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
@@ -78,7 +102,7 @@ impl PackedWeights {
         {
             return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
         }
-        let mut packed = PackedWeights::laid_out(table, problem, layout)?;
+        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
         packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         if let Some(b) = bias {
             packed.bias[..problem.oc].copy_from_slice(b);
@@ -88,20 +112,20 @@ impl PackedWeights {
         Ok(packed)
     }
 
-    /// Bytes that the weights of a problem take when packed.
+    /// Bytes that the weights of a problem take when packed for an algorithm.
     ///
     /// # Errors
-    /// When the problem is malformed or has too many channels or taps.
-    pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> Result<usize, Error> {
-        problem.validate()?;
-        Ok(PackedWeights::laid_out(table, problem, layout)?.len_needed().saturating_mul(size_of::<f32>()))
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm.
+    pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<usize, Error> {
+        algorithm.check(problem, layout)?;
+        Ok(PackedWeights::laid_out(table, problem, algorithm, layout)?.len_needed().saturating_mul(size_of::<f32>()))
     }
 
-    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, layout: Layout) -> Result<PackedWeights, Error> {
+    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
         let mut packed = PackedWeights {
             table,
             layout,
-            depthwise: problem.is_depthwise() && layout == Layout::Nchw16c,
+            order: algorithm.weight_order(),
             channels: [problem.c, problem.oc],
             kernel: problem.kernel,
             unit_dilation: problem.dilation[1] == 1,
@@ -121,6 +145,19 @@ impl PackedWeights {
     }
 
     fn len_needed(&self) -> usize {
+        self.positions().saturating_mul(self.position_len())
+    }
+
+    /// How many times the tiles' weights are there: for each position of a Winograd tile.
+    fn positions(&self) -> usize {
+        match self.order {
+            Order::Winograd(variant) => variant.positions(),
+            _ => 1,
+        }
+    }
+
+    /// Elements of all tiles at one position.
+    fn position_len(&self) -> usize {
         self.tiles.last().map_or(0, |t| t.weights + self.tile_len(t))
     }
 
@@ -150,8 +187,13 @@ impl PackedWeights {
         &self.segments
     }
 
-    pub(super) fn tile_weights(&self, tile: &OcTile) -> &[f32] {
-        &self.data[tile.weights..tile.weights + self.tile_len(tile)]
+    pub(super) fn tile_weights(&self, tile: &OcTile, position: usize) -> &[f32] {
+        &self.data[position * self.position_len() + tile.weights..][..self.tile_len(tile)]
+    }
+
+    /// The bias, padded to blocks.
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.bias
     }
 
     pub(super) fn tile_bias(&self, tile: &OcTile) -> &[f32] {
@@ -176,7 +218,7 @@ impl PackedWeights {
             && self.unit_dilation == (problem.dilation[1] == 1)
             && self.groups == problem.groups
             && self.layout == layout
-            && self.depthwise == (algorithm == Algorithm::Depthwise);
+            && self.order == algorithm.weight_order();
         if same {
             return Ok(());
         }
@@ -199,7 +241,7 @@ impl PackedWeights {
         if blocks > MAX_ENTRIES {
             return None;
         }
-        if self.depthwise {
+        if self.order == Order::Depthwise {
             self.run = 1;
             let count = self.append_taps(0..1, 1)?.len();
             self.tiles = (0..blocks)
@@ -254,7 +296,7 @@ impl PackedWeights {
 
     /// Appends the taps of every `step`-th channel, those of one after those of the other.
     fn append_taps(&mut self, channels: Range<usize>, step: usize) -> Option<Range<usize>> {
-        let [rows, columns] = self.kernel;
+        let [rows, columns] = if let Order::Winograd(_) = self.order { [1, 1] } else { self.kernel };
         // Over NCHW a segment is `run` taps of a row.
         let width = if self.layout == Layout::Nchw { self.run } else { 1 };
         let count = channels.len().div_ceil(step).checked_mul(rows)?.checked_mul(columns / width)?;
@@ -281,38 +323,48 @@ impl PackedWeights {
         let parts = Parts::of(executor);
         let filled = parts.run(&|thread| {
             for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
-                let len = packed.tile_len(tile);
-                // SAFETY: the buffer was made to hold every tile; tiles do not overlap and are shared out to the threads.
-                let destination = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(tile.weights), len) };
-                packed.fill_tile(weight, tile, destination);
+                let mut destinations = Vec::with_capacity(packed.positions());
+                for position in 0..packed.positions() {
+                    let offset = position * packed.position_len() + tile.weights;
+                    // SAFETY: the buffer was made to hold every tile at every position; tiles do not overlap and are shared
+                    // out to the threads.
+                    destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
+                }
+                packed.fill_tile(weight, tile, &mut destinations);
             }
         });
         self.data = data;
         filled
     }
 
-    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destination: &mut [f32]) {
+    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
         let [c, oc] = self.channels;
         let [rows, columns] = self.kernel;
         let (width, outputs) = (c / self.groups, oc / self.groups);
         let lanes = tile.blocks * BLOCK;
         let window = rows * columns;
-        for lane in 0..lanes {
-            let o = tile.first * BLOCK + lane;
-            if o >= oc {
-                break;
-            }
-            let group = if self.depthwise { o..o + 1 } else { o / outputs * width..(o / outputs + 1) * width };
-            for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
-                for step in 0..self.run {
-                    let (channel, kw) = match self.layout {
-                        _ if self.depthwise => (o, segment.kw),
-                        Layout::Nchw => (segment.channel, segment.kw + step),
-                        Layout::Nchw16c => (segment.channel + step, segment.kw),
+        let first = tile.first * BLOCK;
+        // Lanes innermost: what is written lies side by side, and what is read is the same few elements of each row of weights.
+        for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
+            for step in 0..self.run {
+                for lane in 0..lanes.min(oc - first) {
+                    let o = first + lane;
+                    let (channel, kw) = match (self.order, self.layout) {
+                        (Order::Depthwise, _) => (o, segment.kw),
+                        (_, Layout::Nchw) => (segment.channel, segment.kw + step),
+                        (_, Layout::Nchw16c) => (segment.channel + step, segment.kw),
                     };
-                    if group.contains(&channel) {
-                        let source = (o * width + channel - group.start) * window + segment.kh * columns + kw;
-                        destination[(s * self.run + step) * lanes + lane] = weight[source];
+                    let group = o / outputs * width;
+                    let Some(own) = channel.checked_sub(group).filter(|&own| own < width) else { continue };
+                    let kernel = &weight[(o * width + own) * window..][..window];
+                    let index = (s * self.run + step) * lanes + lane;
+                    match self.order {
+                        Order::Winograd(variant) => {
+                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
+                                destination[index] = *value;
+                            }
+                        }
+                        _ => destinations[0][index] = kernel[segment.kh * columns + kw],
                     }
                 }
             }

@@ -19,6 +19,17 @@ macro_rules! lanes {
     }};
 }
 
+#[cfg(test)]
+impl Vector {
+    pub(crate) fn of(value: f32) -> Vector {
+        Vector([value; 16])
+    }
+
+    pub(crate) fn lane(&self, index: usize) -> f32 {
+        self.0[index]
+    }
+}
+
 impl F32x16 for Vector {
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -41,6 +52,14 @@ impl F32x16 for Vector {
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
         lanes!(i => self.0[i] + b.0[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        lanes!(i => self.0[i] - b.0[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        lanes!(i => self.0[i] * b.0[i])
     }
     #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {

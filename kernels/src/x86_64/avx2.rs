@@ -34,6 +34,14 @@ impl F32x16 for Vector {
         unsafe { Vector(_mm256_add_ps(self.0, b.0), _mm256_add_ps(self.1, b.1)) }
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        unsafe { Vector(_mm256_sub_ps(self.0, b.0), _mm256_sub_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        unsafe { Vector(_mm256_mul_ps(self.0, b.0), _mm256_mul_ps(self.1, b.1)) }
+    }
+    #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
         unsafe { Vector(_mm256_div_ps(self.0, b.0), _mm256_div_ps(self.1, b.1)) }
     }

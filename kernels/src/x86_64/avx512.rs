@@ -31,6 +31,14 @@ impl F32x16 for Vector {
         Vector(unsafe { _mm512_add_ps(self.0, b.0) })
     }
     #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Vector(unsafe { _mm512_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Vector(unsafe { _mm512_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
     unsafe fn div(self, b: Self) -> Self {
         Vector(unsafe { _mm512_div_ps(self.0, b.0) })
     }

@@ -1,0 +1,113 @@
+//! Arguments that commands share.
+
+use crate::output::Failure;
+use clap::Args;
+use std::path::PathBuf;
+use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
+
+/// Which network.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in CIFAR-10 ResNet-20]
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Architecture, for example resnet50 [default: inferred from the file]
+    #[arg(long, value_name = "NAME")]
+    pub arch: Option<Arch>,
+    /// Random weights from this seed instead of a file
+    #[arg(long, value_name = "SEED", requires = "arch", conflicts_with = "model")]
+    pub random: Option<u64>,
+}
+
+impl ModelArgs {
+    /// Loads the network.
+    pub fn load(&self) -> Result<Model, Failure> {
+        match (&self.model, self.arch, self.random) {
+            (Some(path), arch, _) => Ok(Model::from_safetensors(arch, path)?),
+            (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
+            (None, Some(arch), None) => {
+                Err(Failure::Usage(format!("--arch {arch} needs weights: --model FILE, or --random SEED for random ones")))
+            }
+            (None, None, _) => Ok(Model::builtin()?),
+        }
+    }
+
+    /// Loads the network where its weights do not matter: an architecture alone gets random ones.
+    pub fn load_any_weights(&self) -> Result<Model, Failure> {
+        match (&self.model, self.arch, self.random) {
+            (None, Some(arch), None) => Ok(Model::random(arch, 0)?),
+            _ => self.load(),
+        }
+    }
+
+    /// What was loaded, for headlines.
+    pub fn describe(&self, model: &Model) -> String {
+        let arch = model.arch().map_or_else(|| model.graph().name.clone(), |arch| arch.to_string());
+        match (&self.model, self.random) {
+            (Some(path), _) => format!("{arch} from {}", path.display()),
+            (None, Some(seed)) => format!("{arch} with random weights (seed {seed})"),
+            (None, None) if self.arch.is_some() => format!("{arch} with random weights (seed 0)"),
+            (None, None) => format!("built-in {arch}"),
+        }
+    }
+}
+
+/// How to run it.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Threads in all; results do not depend on it [default: as many as the process may use]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Instruction set: portable, avx2, avx512 or neon [default: the best there is]
+    #[arg(long, value_name = "NAME")]
+    pub isa: Option<Isa>,
+    /// `fast` lets convolutions use Winograd, `exact` sums directly
+    #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
+    pub numerics: Numerics,
+}
+
+impl RunArgs {
+    /// Options for a session.
+    pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> SessionOptions {
+        let threads = Threads::Count(self.threads.unwrap_or_else(default_threads));
+        SessionOptions { threads, isa: self.isa, numerics: self.numerics, batch, size, ..SessionOptions::default() }
+    }
+}
+
+/// As many threads as the process may use.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get()).min(stridewise::session::MAX_THREADS)
+}
+
+/// H×W of an image.
+#[derive(Clone, Copy)]
+pub struct Size(pub [usize; 2]);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    /// `224` for a square, or `HxW`.
+    fn from_str(text: &str) -> Result<Size, String> {
+        let side = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n > 0);
+        let sides = match text.split_once(['x', '×']) {
+            Some((h, w)) => side(h).zip(side(w)),
+            None => side(text).map(|n| (n, n)),
+        };
+        sides.map(|(h, w)| Size([h, w])).ok_or_else(|| "expected a size such as 224 or 256x192 (height x width)".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_square_or_two_numbers() {
+        let size = |text: &str| text.parse::<Size>().ok().map(|s| s.0);
+        assert_eq!(size("224"), Some([224, 224]));
+        assert_eq!(size("256x192"), Some([256, 192]));
+        for bad in ["", "0", "0x3", "3x", "-1", "axb", "99999999999999999999"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+}

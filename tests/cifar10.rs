@@ -1,0 +1,104 @@
+//! Trained weights on real images. The images are not part of the project: set `STRIDEWISE_DATA` to a folder that has
+//! `cifar10/` (as described in docs/src/testing.md), or keep it at `../shared/data`; without it these tests say so and pass.
+#![cfg(all(feature = "npy", feature = "builtin-model"))]
+
+use std::path::PathBuf;
+use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Shape, Tensor, Threads};
+
+fn data() -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
+    let folder = std::env::var_os("STRIDEWISE_DATA").map_or(PathBuf::from(default), PathBuf::from).join("cifar10");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: {} is not there; STRIDEWISE_DATA names the folder with cifar10/", folder.display());
+    None
+}
+
+/// Logits for all images, 128 at a time.
+fn logits(model: &Model, numerics: Numerics, images: &Tensor<u8>) -> Vec<f32> {
+    let mut session = model.session(&SessionOptions { threads: Threads::Count(2), numerics, ..Default::default() }).unwrap();
+    let image: usize = images.dims()[1..].iter().product();
+    let mut logits = Vec::new();
+    for batch in images.as_slice().chunks(128 * image) {
+        let shape = Shape::new(&[batch.len() / image, 3, 32, 32]).unwrap();
+        let batch = Tensor::from_slice(shape, batch).unwrap();
+        let x = model.preprocessing().normalise_u8(batch.view()).unwrap();
+        logits.extend_from_slice(session.run(&x).unwrap().as_slice());
+    }
+    logits
+}
+
+fn right(logits: &[f32], labels: &[i64]) -> usize {
+    let class = |row: &[f32]| (0..10).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as i64;
+    logits.chunks(10).zip(labels).filter(|(row, label)| class(row) == **label).count()
+}
+
+fn labels(path: PathBuf) -> Vec<i64> {
+    let labels = stridewise::tensor::npy::NpyTensor::read(&path).unwrap();
+    labels.to_i64().unwrap().unwrap().as_slice().to_vec()
+}
+
+#[test]
+fn the_option_a_resnet20_classifies_as_pytorch_does() {
+    let Some(data) = data() else { return };
+    let model = Model::from_safetensors(None, data.join("resnet20_option_a.safetensors")).unwrap();
+    assert_eq!(model.arch(), Some(Arch::ResNet20CifarA));
+    let exact = Tensor::<u8>::read_npy(data.join("exact1017_x.npy")).unwrap();
+    let expected = Tensor::<f32>::read_npy(data.join("exact1017_logits_option_a.npy")).unwrap();
+    let scale = expected.as_slice().iter().fold(0f32, |m, v| m.max(v.abs()));
+    // PyTorch's float32 logits are themselves up to 1.57e-5 away from the same network in float64, and so are ours.
+    for (numerics, bound) in [(Numerics::Exact, 5e-7), (Numerics::Fast, 1e-6)] {
+        let found = logits(&model, numerics, &exact);
+        let largest = found.iter().zip(expected.as_slice()).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        println!("1,017 exact images, {numerics}: logits up to {scale} differ from PyTorch's by {largest:.2e} at most");
+        assert_eq!(found.len(), expected.as_slice().len());
+        assert!(largest <= bound * scale, "{numerics}: {largest} of {scale}");
+        assert_eq!(right(&found, &labels(data.join("exact1017_y.npy"))), 932, "{numerics}");
+    }
+    let found = logits(&model, Numerics::Fast, &Tensor::<u8>::read_npy(data.join("test_x.npy")).unwrap());
+    assert_eq!(right(&found, &labels(data.join("test_y.npy"))), 8103);
+}
+
+#[test]
+fn the_built_in_model_reaches_the_accuracy_of_its_training_log_as_f16_and_as_f32() {
+    let Some(data) = data() else { return };
+    let images = Tensor::<u8>::read_npy(data.join("test_x.npy")).unwrap();
+    let labels = labels(data.join("test_y.npy"));
+    let log = stridewise::formats::safetensors::load(
+        None,
+        &PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/resnet20_cifar10.safetensors")),
+    );
+    let log: serde_json::Value = serde_json::from_str(&log.unwrap().metadata["log"]).unwrap();
+    let logged = log.as_array().unwrap().last().unwrap()["test_top1"].as_f64().unwrap();
+    let top1 = |model: &Model| right(&logits(model, Numerics::Fast, &images), &labels) as f64 / labels.len() as f64;
+    let half = top1(&Model::builtin().unwrap());
+    println!("built-in model: log {logged}, f16 weights {half}");
+    assert!((half - logged).abs() <= 0.001, "f16 weights: {half}, log {logged}");
+    let single = data.join("../../train/resnet20_cifar10.safetensors");
+    if !single.is_file() {
+        println!("f32 weights skipped: {} is not there", single.display());
+        return;
+    }
+    let single = top1(&Model::from_safetensors(None, single).unwrap());
+    println!("f32 weights {single}");
+    assert!((single - logged).abs() <= 0.001, "f32 weights: {single}, log {logged}");
+}
+
+#[test]
+fn the_built_in_model_classifies_the_sample_pictures_on_every_isa() {
+    let model = Model::builtin().unwrap();
+    let labels = model.labels().unwrap();
+    for &isa in Isa::available() {
+        let mut session = model.session(&SessionOptions { isa: Some(isa), ..Default::default() }).unwrap();
+        let mut count = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/samples")).unwrap() {
+            let path = entry.unwrap().path();
+            let y = session.run(&model.preprocessing().load_image(&path).unwrap()).unwrap();
+            let best = (0..10).fold(0, |best, i| if y.as_slice()[i] > y.as_slice()[best] { i } else { best });
+            assert_eq!(Some(labels[best]), path.file_stem().and_then(|s| s.to_str()), "on {isa}");
+            count += 1;
+        }
+        assert!(count >= 6);
+    }
+}
