@@ -326,6 +326,39 @@ fn nan_and_infinity_go_through_as_in_the_reference() {
     }
 }
 
+/// Winograd's transforms mix a tile of pixels, so one value that is not finite may make NaN of its whole tile; tiles that do not
+/// hold it, other images and the channels that pad the output are as if it were not there.
+#[test]
+fn winograd_keeps_what_is_not_finite_within_its_tiles() {
+    let p: ConvProblem = "n2c20h13w14o24k3p1".parse().unwrap();
+    let clean = Data::new(&p);
+    let (row, column) = (5, 6);
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut data = Data::new(&p);
+        data.input[(3 * p.h + row) * p.w + column] = special;
+        for variant in [Winograd::F2, Winograd::F4] {
+            // A tile reads one row and column before its first output and one behind its last.
+            let reads = |output: usize, at: usize| {
+                let first = output / variant.outputs() * variant.outputs();
+                (first..first + variant.outputs() + 2).contains(&(at + 1))
+            };
+            for table in KernelTable::all() {
+                let setup = plain(table, (Algorithm::Winograd(variant), Layout::Nchw16c));
+                let (found, undisturbed) = (run(&p, &data, setup), run(&p, &clean, setup));
+                for (i, (value, expected)) in found.iter().zip(&undisturbed).enumerate() {
+                    let (n, y, x) = (i / (p.oc * p.h * p.w), i / p.w % p.h, i % p.w);
+                    let under = y.abs_diff(row) <= 1 && x.abs_diff(column) <= 1;
+                    if n == 0 && reads(y, row) && reads(x, column) {
+                        assert!(!under || !value.is_finite(), "{variant:?} on {table:?}: {special} was lost at {y}, {x}");
+                    } else {
+                        assert_eq!(value.to_bits(), expected.to_bits(), "{variant:?} on {table:?}: {special} reached {n}, {y}, {x}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Sums of denormals are exact but for the last place, and the same on every table.
 #[test]
 fn denormals_are_kept_where_they_are_not_flushed() {

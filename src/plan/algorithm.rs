@@ -73,11 +73,8 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -
     }
 }
 
-/// Tiles below which transformed weights, which are larger, cost more to read than their products save.
-const FEWEST_TILES: usize = 12;
-
-/// F(4×4) where there are tiles enough to use its weights, four times the kernel's, more than once; F(2×2) down to 7×7 images.
-/// Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
+/// F(4×4) where an image has tiles enough to use its weights, four times the kernel's, more than a few times; F(2×2) down to 7×7
+/// images. Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
 fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
     // Of one image: a batch is computed as its images are alone.
     let tiles = |variant: Winograd| {
@@ -85,10 +82,10 @@ fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
         rows.saturating_mul(columns)
     };
     let candidates =
-        [(Winograd::F4, "3x3: a quarter of the products"), (Winograd::F2, "3x3 on a small image: four ninths of the products")];
-    candidates.into_iter().find_map(|(variant, reason)| {
+        [(Winograd::F4, 25, "3x3: a quarter of the products"), (Winograd::F2, 12, "3x3 on a small image: four ninths of the products")];
+    candidates.into_iter().find_map(|(variant, fewest_tiles, reason)| {
         let algorithm = Algorithm::Winograd(variant);
-        let pays = tiles(variant) >= FEWEST_TILES && algorithm.check(problem, input).is_ok();
+        let pays = tiles(variant) >= fewest_tiles && algorithm.check(problem, input).is_ok();
         pays.then_some(Choice { algorithm, reason })
     })
 }

@@ -124,10 +124,10 @@ impl Plan {
         }
         let mut next = None;
         for step in self.steps.iter_mut().rev() {
-            if let Compute::Conv(conv) = &mut step.compute {
-                if let Some(weights) = next.replace(conv.weights().clone()) {
-                    conv.prefetch(weights);
-                }
+            if let Compute::Conv(conv) = &mut step.compute
+                && let Some(weights) = next.replace(conv.weights().clone())
+            {
+                conv.prefetch(weights);
             }
         }
     }

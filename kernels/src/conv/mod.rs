@@ -96,8 +96,9 @@ pub enum Residual<'a> {
 
 /// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights.
 ///
-/// NaN and infinities go through as in the textbook's sums, with one exception: where channels of several groups share a block
-/// of 16, those of the other groups are multiplied by zero, and what is not finite in one makes NaN of the others' outputs.
+/// NaN and infinities go through as in the textbook's sums, with two exceptions. Where channels of several groups share a block
+/// of 16, those of the other groups are multiplied by zero, and what is not finite in one makes NaN of the others' outputs. And
+/// Winograd's transforms mix a tile: what is not finite in it may make NaN of all its outputs.
 pub struct Conv {
     problem: ConvProblem,
     algorithm: Algorithm,

@@ -7,7 +7,7 @@
 //! convolution, the tiles of the strip being its pixels.
 
 use super::prefetch::Prefetcher;
-use super::tile::PIXELS;
+use super::tile::{MAX_BLOCKS, PIXELS};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::winograd_transform::{InputArgs, OutputArgs, kernel_transform};
 use std::ops::Range;
@@ -138,7 +138,7 @@ fn multiply(
 ) {
     let [c, oc] = widths(conv);
     let count = m.len() / (variant.positions() * oc);
-    let no_bias = [0.0f32; 4 * BLOCK];
+    let no_bias = [0.0f32; MAX_BLOCKS * BLOCK];
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
     args.bias = no_bias.as_ptr();
@@ -162,7 +162,7 @@ fn multiply(
                 prefetcher.enter(&mut args);
                 // SAFETY: V and M hold `count` tiles of C and OC elements at each position, and `transform_input` has written
                 // all of V; the weights' segments are the blocks of C, `tile` is a range of blocks of OC, and a tile has at
-                // most four blocks of bias.
+                // most MAX_BLOCKS blocks of bias.
                 unsafe { conv.table.conv_tile[tile.blocks - 1][pixels - 1](&args) };
                 first += pixels;
             }
