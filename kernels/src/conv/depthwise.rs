@@ -13,10 +13,11 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
     for tile in &conv.weights.tiles()[tiles] {
         conv.enter_tile(&mut args, buffers, tile);
         args.input = buffers.input[tile.first * conv.input.plane_stride()..].as_ptr();
+        let mut cursor = conv.cursor(pixels.start);
         let mut pixel = pixels.start;
         while pixel < pixels.end {
             let count = PIXELS.min(pixels.end - pixel);
-            conv.place_pixels(&mut args, pixel, count, Some(&conv.input));
+            conv.place_pixels(&mut args, &mut cursor, count, Some(&conv.input));
             // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries are
             // the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
             unsafe { conv.table.depthwise_tile[count - 1](&args) };

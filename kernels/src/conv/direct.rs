@@ -28,11 +28,12 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
         let end = pixels.end.min(start + conv.pixel_block);
         for tile in &conv.weights.tiles()[tiles.clone()] {
             conv.enter_tile(&mut args, buffers, tile);
+            let mut cursor = conv.cursor(start);
             let mut pixel = start;
             while pixel < end {
                 let count = PIXELS.min(end - pixel);
                 prefetcher.enter(&mut args);
-                conv.place_pixels(&mut args, pixel, count, Some(&conv.input));
+                conv.place_pixels(&mut args, &mut cursor, count, Some(&conv.input));
                 // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries
                 // are the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
                 unsafe { conv.table.conv_tile[tile.blocks - 1][count - 1](&args) };
@@ -59,16 +60,15 @@ impl Conv {
         args.residual_block = buffers.residual_geometry.plane_stride();
     }
 
-    /// Writes the offsets of `count` output pixels from `first` on: in the output, the residual and, if given, the input.
-    pub(super) fn place_pixels(&self, args: &mut super::TileArgs, first: usize, count: usize, input: Option<&Geometry>) {
+    /// Writes the offsets of the next `count` output pixels: in the output, the residual and, if given, the input.
+    pub(super) fn place_pixels(&self, args: &mut super::TileArgs, cursor: &mut Cursor, count: usize, input: Option<&Geometry>) {
         let [oh, ow] = self.output_size;
         let [sh, sw] = self.problem.stride;
         let residual = self.residual.unwrap_or(self.output);
         let mut placed = 0;
         while placed < count {
             // All that lie in one row are a step apart.
-            let pixel = first + placed;
-            let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
+            let Cursor { n, y, x } = *cursor;
             let run = (count - placed).min(ow - x);
             let output = self.output.offset(n, 0, y, x);
             let other = residual.offset(n, 0, y, x);
@@ -85,6 +85,26 @@ impl Conv {
                 }
             }
             placed += run;
+            cursor.x += run;
+            if cursor.x == ow {
+                (cursor.x, cursor.y) = (0, y + 1);
+            }
+            if cursor.y == oh {
+                (cursor.y, cursor.n) = (0, n + 1);
+            }
         }
     }
+
+    /// Stands at an output pixel, numbered through all images.
+    pub(super) fn cursor(&self, pixel: usize) -> Cursor {
+        let [oh, ow] = self.output_size;
+        Cursor { n: pixel / (oh * ow), y: pixel / ow % oh, x: pixel % ow }
+    }
+}
+
+/// An output pixel. It moves on without dividing, which would cost as much as a step of a register tile.
+pub(super) struct Cursor {
+    n: usize,
+    y: usize,
+    x: usize,
 }

@@ -50,11 +50,12 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             }
             conv.enter_tile(&mut args, buffers, tile);
             args.input = rows.as_ptr();
+            let mut cursor = conv.cursor(start);
             let mut pixel = start;
             while pixel < end {
                 let count = PIXELS.min(end - pixel);
                 prefetcher.enter(&mut args);
-                conv.place_pixels(&mut args, pixel, count, None);
+                conv.place_pixels(&mut args, &mut cursor, count, None);
                 for i in 0..count {
                     args.pixels[i] = (pixel - start + i) * row;
                 }
