@@ -349,30 +349,40 @@ impl PackedWeights {
         let lanes = tile.blocks * BLOCK;
         let window = rows * columns;
         let first = tile.first * BLOCK;
-        // Lanes innermost: what is written lies side by side, and what is read is the same few elements of each row of weights.
-        for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
-            for step in 0..self.run {
-                for lane in 0..lanes.min(oc - first) {
-                    let o = first + lane;
-                    let (channel, kw) = match (self.order, self.layout) {
-                        (Order::Depthwise, _) => (o, segment.kw),
-                        (_, Layout::Nchw) => (segment.channel, segment.kw + step),
-                        (_, Layout::Nchw16c) => (segment.channel + step, segment.kw),
+        // All taps of a block of channels at a time, and all of them for a lane before the next: the lanes' rows of weights lie so
+        // far apart, often by a power of two, that a column of them would not stay in cache.
+        let mut s = 0;
+        for taps in self.segments[tile.segments.clone()].chunk_by(|a, b| a.channel == b.channel) {
+            for lane in 0..lanes.min(oc - first) {
+                let o = first + lane;
+                let group = o / outputs * width;
+                for (tap, segment) in taps.iter().enumerate() {
+                    // From a step of K to the next: another channel, or another column of the kernel.
+                    let (channel, next) = match (self.order, self.layout) {
+                        (Order::Depthwise, _) => (o, [0, 0]),
+                        (_, Layout::Nchw) => (segment.channel, [0, 1]),
+                        (_, Layout::Nchw16c) => (segment.channel, [1, 0]),
                     };
-                    let group = o / outputs * width;
-                    let Some(own) = channel.checked_sub(group).filter(|&own| own < width) else { continue };
-                    let kernel = &weight[(o * width + own) * window..][..window];
-                    let index = (s * self.run + step) * lanes + lane;
-                    match self.order {
-                        Order::Winograd(variant) => {
-                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
-                                destination[index] = *value;
-                            }
+                    for step in 0..self.run {
+                        // Wraps to a large number for a channel before the group.
+                        let own = (channel + step * next[0]).wrapping_sub(group);
+                        if own >= width {
+                            continue;
                         }
-                        _ => destinations[0][index] = kernel[segment.kh * columns + kw],
+                        let kernel = &weight[(o * width + own) * window..][..window];
+                        let index = ((s + tap) * self.run + step) * lanes + lane;
+                        match self.order {
+                            Order::Winograd(variant) => {
+                                for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
+                                    destination[index] = *value;
+                                }
+                            }
+                            _ => destinations[0][index] = kernel[segment.kh * columns + segment.kw + step * next[1]],
+                        }
                     }
                 }
             }
+            s += taps.len();
         }
     }
 }
