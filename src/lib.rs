@@ -8,6 +8,8 @@ pub mod formats;
 pub mod graph;
 mod model;
 pub mod models;
+#[cfg(feature = "cli")]
+pub mod page;
 pub mod passes;
 mod plan;
 pub mod session;

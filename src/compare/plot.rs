@@ -1,17 +1,11 @@
 //! The plots of a report, as SVG text.
 
 use super::{Comparison, ErrorHistogram, LayerReport};
-use crate::error::{Error, Result};
-use plotters::coord::Shift;
+use crate::error::Result;
+use crate::page::{BLUE, Canvas, Drawn, GRID, INK, RED, TEAL, font, svg};
 use plotters::prelude::*;
-use std::error::Error as StdError;
 
 const SIZE: (u32, u32) = (1040, 420);
-const INK: RGBColor = RGBColor(87, 96, 106);
-const GRID: RGBColor = RGBColor(234, 238, 242);
-const BLUE: RGBColor = RGBColor(9, 105, 218);
-const TEAL: RGBColor = RGBColor(130, 180, 190);
-const RED: RGBColor = RGBColor(207, 34, 46);
 
 /// Errors below this are drawn at it: a logarithm has no place for 0.
 const FLOOR: f64 = 1e-10;
@@ -19,33 +13,18 @@ const FLOOR: f64 = 1e-10;
 /// Errors above this, infinite ones too, are drawn at it.
 const CEILING: f64 = 1e2;
 
-type Drawn = std::result::Result<(), Box<dyn StdError>>;
-
 /// max|Δ| / max|ref| and RMS / max|ref| of every compared layer, in the order of computation, on a logarithmic scale.
 pub(super) fn layers(report: &LayerReport) -> Result<String> {
-    svg(|root| draw_layers(root, report))
+    svg(SIZE, |root| draw_layers(root, report))
 }
 
 /// The distribution of an output's errors.
 pub(super) fn histogram(comparison: &Comparison, histogram: &ErrorHistogram) -> Result<String> {
-    svg(|root| draw_histogram(root, comparison, histogram))
-}
-
-fn svg(draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> Result<String> {
-    let mut text = String::new();
-    let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-    let drawn = root.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&root)).and_then(|()| Ok(root.present()?));
-    drop(root);
-    drawn.map_err(|e| Error::InvalidArgument { argument: "plot".into(), reason: e.to_string() })?;
-    Ok(text)
+    svg(SIZE, |root| draw_histogram(root, comparison, histogram))
 }
 
 fn clamp(error: f64) -> f64 {
     error.clamp(FLOOR, CEILING)
-}
-
-fn font(size: u32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
 }
 
 fn power(value: &f64) -> String {
@@ -53,7 +32,7 @@ fn power(value: &f64) -> String {
     if *value <= FLOOR * 1.01 { format!("≤1e{exponent}") } else { format!("1e{exponent}") }
 }
 
-fn draw_layers(root: &DrawingArea<SVGBackend<'_>, Shift>, report: &LayerReport) -> Drawn {
+fn draw_layers(root: &Canvas<'_>, report: &LayerReport) -> Drawn {
     let points: Vec<(&str, &Comparison)> = report.compared().collect();
     let rms = |c: &Comparison| if c.rms == 0.0 { 0.0 } else { c.rms / c.max_reference };
     let bound = points.first().and_then(|(_, c)| c.tolerance.max_error).filter(|b| *b > 0.0).map(clamp);
@@ -125,7 +104,7 @@ fn draw_layers(root: &DrawingArea<SVGBackend<'_>, Shift>, report: &LayerReport) 
     Ok(())
 }
 
-fn draw_histogram(root: &DrawingArea<SVGBackend<'_>, Shift>, comparison: &Comparison, histogram: &ErrorHistogram) -> Drawn {
+fn draw_histogram(root: &Canvas<'_>, comparison: &Comparison, histogram: &ErrorHistogram) -> Drawn {
     let counts = &histogram.counts;
     let total = histogram.exact + counts.iter().sum::<usize>();
     let highest = counts.iter().copied().max().unwrap_or(0).max(1) as f64 * 1.08;

@@ -3,6 +3,7 @@
 use super::plot;
 use super::{Comparison, ErrorHistogram, Layer, LayerReport, Outcome};
 use crate::error::Result;
+use crate::page::{document, escape, facts};
 use std::fmt::Write;
 
 /// What the page shows.
@@ -28,18 +29,8 @@ impl Report<'_> {
     /// # Errors
     /// When a plot can't be drawn.
     pub fn to_html(&self) -> Result<String> {
-        let mut page = String::new();
-        let verdict = if self.passed() { ("passed", "within tolerance") } else { ("failed", "beyond tolerance") };
-        let _ = write!(
-            page,
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-             <title>{title}: {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title} <span class=\"{}\">{}</span></h1>\n",
-            verdict.1,
-            verdict.0,
-            verdict.1,
-            title = escape(self.title),
-        );
-        self.write_summary(&mut page);
+        let (class, verdict) = if self.passed() { ("passed", "within tolerance") } else { ("failed", "beyond tolerance") };
+        let mut page = self.summary();
         if let Some(layers) = self.layers.filter(|l| l.compared().next().is_some()) {
             let _ = write!(page, "<h2>Error of each layer</h2>\n<figure>{}</figure>\n", plot::layers(layers)?);
         }
@@ -49,28 +40,20 @@ impl Report<'_> {
         if let Some(layers) = self.layers {
             write_layers(&mut page, layers);
         }
-        page.push_str("</body>\n</html>\n");
-        Ok(page)
+        let heading = format!("{} <span class=\"{class}\">{verdict}</span>", escape(self.title));
+        Ok(document(&format!("{}: {verdict}", self.title), &heading, &page))
     }
 
-    fn write_summary(&self, page: &mut String) {
-        page.push_str("<table class=\"facts\">\n");
-        let mut row = |name: &str, value: &str| {
-            let _ = writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(value));
-        };
-        for (name, value) in self.facts {
-            row(name, value);
-        }
+    fn summary(&self) -> String {
+        let mut rows: Vec<(String, String)> = self.facts.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         if let Some((comparison, _)) = self.output {
-            for (name, value) in comparison.describe() {
-                row(&format!("output: {name}"), &value);
-            }
+            rows.extend(comparison.describe().into_iter().map(|(name, value)| (format!("output: {name}"), value)));
         }
         if let Some(layers) = self.layers {
             let first = layers.first_diverging().map_or_else(|| "none".to_string(), |l| l.name.clone());
-            row("first diverging layer", &first);
+            rows.push(("first diverging layer".into(), first));
         }
-        page.push_str("</table>\n");
+        facts(rows.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 }
 
@@ -118,36 +101,6 @@ fn write_layer(page: &mut String, layer: &Layer, first: bool) {
         Outcome::NoReference => writeln!(page, "<td></td><td colspan=\"5\">no reference</td><td></td></tr>"),
     };
 }
-
-/// Names come from files: none of them is markup.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-h1 span { font-size: .9rem; font-weight: 600; padding: .2rem .6rem; border-radius: 1rem; vertical-align: middle; }
-h1 span.passed { background: #dafbe1; color: #116329; } h1 span.failed { background: #ffebe9; color: #a40e26; }
-figure { margin: 0; overflow-x: auto; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; } th, td { padding: .2rem .75rem .2rem 0; border-bottom: 1px solid #eaeef2; }
-table.facts th { color: #57606a; font-weight: 400; white-space: nowrap; vertical-align: top; }
-table.layers { width: 100%; font-size: .85rem; } table.layers thead th { position: sticky; top: 0; background: #fff; border-bottom: 2px solid #d0d7de; }
-tr.failed td { background: #fff5f4; } tr.first td { font-weight: 600; color: #a40e26; }
-code { font: .85em ui-monospace, monospace; } details { margin: 1rem 0; } details p { line-height: 1.8; }
-";
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use stridewise_kernels::KernelTable;
 
 #[test]
 fn every_command_has_help() {
-    for command in ["classify", "run", "compare", "bench", "inspect", "init", "isa", "evaluate", "bench-worker"] {
+    for command in ["classify", "run", "compare", "bench", "profile", "inspect", "init", "isa", "evaluate", "bench-worker"] {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage: stridewise") && help.contains(command), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");

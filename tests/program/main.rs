@@ -4,6 +4,7 @@
 mod bad_input;
 mod commands;
 mod compare;
+mod profile;
 
 use serde_json::Value;
 use std::process::{Command, Output};

@@ -1,6 +1,7 @@
 //! The program `stridewise`: one file a subcommand.
 
 mod args;
+mod bandwidth;
 mod bench;
 mod bench_worker;
 mod classify;
@@ -11,9 +12,11 @@ mod init;
 mod inspect;
 mod isa;
 mod output;
+mod profile;
 mod progress;
 mod run;
 mod skeleton;
+mod timing;
 
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
@@ -39,6 +42,8 @@ Examples:
       with weights of torchvision, timm or Hugging Face
   stridewise bench --arch resnet50 --threads 1,2
       how fast, and how far from the processor's peak
+  stridewise profile --arch resnet50 --report profile.html
+      where the time goes, layer by layer
   stridewise compare --model net.safetensors --input x.npy --reference y.npy
       how far from another engine's output
 
@@ -51,6 +56,7 @@ enum Command {
     Run(run::Run),
     Compare(compare::Compare),
     Bench(bench::Bench),
+    Profile(profile::Profile),
     Inspect(inspect::Inspect),
     Init(init::Init),
     Isa(isa::ShowIsa),
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Command::Run(c) => c.execute(&output),
         Command::Compare(c) => c.execute(&output),
         Command::Bench(c) => c.execute(&output),
+        Command::Profile(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),
