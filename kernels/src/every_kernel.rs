@@ -4,12 +4,12 @@
 //! is called is not concluded but counted: the ops are given a table of the same shape whose kernels count, then call the
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
-use crate::conv::tile::{MAX_BLOCKS, PIXELS, TileArgs, TileFn};
+use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
-use crate::table::{conv_entry, depthwise_entry, row_entry};
+use crate::table::{by_pixels, conv_entry, depthwise_entry, row_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
 use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 use std::cell::{Cell, RefCell};
@@ -81,16 +81,12 @@ mod counting {
     }
 }
 
-macro_rules! tiles_of {
-    ($($blocks:literal),+) => {
-        [$([
-            counting::conv::<1, $blocks>, counting::conv::<2, $blocks>, counting::conv::<3, $blocks>,
-            counting::conv::<4, $blocks>, counting::conv::<5, $blocks>, counting::conv::<6, $blocks>,
-        ]),+]
-    };
-}
-
-static CONV_TILES: [[TileFn; PIXELS]; MAX_BLOCKS] = tiles_of!(1, 2, 3, 4);
+static CONV_TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] = [
+    by_pixels!(12, counting::conv, 1),
+    by_pixels!(12, counting::conv, 2),
+    by_pixels!(12, counting::conv, 3),
+    by_pixels!(12, counting::conv, 4),
+];
 
 /// Kernels that count for this thread, then do what those of `original` do.
 fn counting(original: &'static KernelTable) -> &'static KernelTable {
@@ -104,10 +100,12 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         counting::depthwise::<6>,
     ];
     // Tests end soon; a table must live for ever.
+    let rows = original.conv_tile.iter().zip(CONV_TILES).map(|(row, all)| &all[..row.len()]);
+    let conv_tile = Box::leak(rows.collect::<Vec<_>>().into_boxed_slice());
     Box::leak(Box::new(KernelTable {
         isa: original.isa,
         name: original.name,
-        conv_tile: &CONV_TILES[..original.conv_tile.len()],
+        conv_tile,
         depthwise_tile,
         winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),
         winograd_f4: (counting::winograd_f4_input, counting::winograd_f4_output),

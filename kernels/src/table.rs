@@ -1,6 +1,6 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
-use crate::conv::tile::{MAX_BLOCKS, PIXELS, TileFn};
+use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileFn};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
@@ -11,9 +11,9 @@ pub struct KernelTable {
     /// What sets it apart from the other tables: the instruction set's name, or more.
     pub(crate) name: &'static str,
     /// Indexed by blocks − 1, then pixels − 1.
-    pub(crate) conv_tile: &'static [[TileFn; 6]],
+    pub(crate) conv_tile: &'static [&'static [TileFn]],
     /// Indexed by pixels − 1.
-    pub(crate) depthwise_tile: [TileFn; 6],
+    pub(crate) depthwise_tile: [TileFn; PIXELS],
     /// Transform of the input, transform of the output.
     pub(crate) winograd_f2: (InputFn, OutputFn),
     /// Likewise.
@@ -42,7 +42,7 @@ pub struct Kernel {
 
 /// Instantiates every generic kernel for one vector type, inside functions with the given target features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, blocks [$($blocks:literal),+], fma_chains $chains:literal) => {
+    ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], fma_chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
@@ -70,16 +70,16 @@ macro_rules! instantiate {
             }
         }
 
-        const _: () = assert!([$($blocks),+].len() <= $crate::conv::tile::MAX_BLOCKS);
+        const _: () = {
+            use $crate::conv::tile::{MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS};
+            $(assert!($blocks <= MAX_BLOCKS && $pixels <= MAX_PIXELS && $blocks * $pixels <= MAX_ACCUMULATORS);)+
+        };
 
         /// The kernels of this instruction set.
         pub(crate) static TABLE: $crate::KernelTable = $crate::KernelTable {
             isa: $isa,
             name: $name,
-            conv_tile: &[$([
-                kernels::conv_tile::<1, $blocks>, kernels::conv_tile::<2, $blocks>, kernels::conv_tile::<3, $blocks>,
-                kernels::conv_tile::<4, $blocks>, kernels::conv_tile::<5, $blocks>, kernels::conv_tile::<6, $blocks>,
-            ]),+],
+            conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
             depthwise_tile: [
                 kernels::depthwise_tile::<1>, kernels::depthwise_tile::<2>, kernels::depthwise_tile::<3>,
                 kernels::depthwise_tile::<4>, kernels::depthwise_tile::<5>, kernels::depthwise_tile::<6>,
@@ -106,6 +106,27 @@ macro_rules! instantiate {
     };
 }
 pub(crate) use instantiate;
+
+/// A function with const parameters pixels and blocks, for 1 to 6, 8 or 12 pixels.
+macro_rules! by_pixels {
+    (6, $($f:ident)::+, $b:literal) => {
+        &[$($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>, $($f)::+::<4, $b>, $($f)::+::<5, $b>, $($f)::+::<6, $b>]
+    };
+    (8, $($f:ident)::+, $b:literal) => {
+        &[
+            $($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>, $($f)::+::<4, $b>,
+            $($f)::+::<5, $b>, $($f)::+::<6, $b>, $($f)::+::<7, $b>, $($f)::+::<8, $b>,
+        ]
+    };
+    (12, $($f:ident)::+, $b:literal) => {
+        &[
+            $($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>, $($f)::+::<4, $b>,
+            $($f)::+::<5, $b>, $($f)::+::<6, $b>, $($f)::+::<7, $b>, $($f)::+::<8, $b>,
+            $($f)::+::<9, $b>, $($f)::+::<10, $b>, $($f)::+::<11, $b>, $($f)::+::<12, $b>,
+        ]
+    };
+}
+pub(crate) use by_pixels;
 
 impl KernelTable {
     /// The kernels of an instruction set.
@@ -197,15 +218,15 @@ impl std::fmt::Debug for KernelTable {
 
 /// Place of a convolution tile in [`KernelTable::entries`].
 pub(crate) const fn conv_entry(pixels: usize, blocks: usize) -> usize {
-    (blocks - 1) * PIXELS + pixels - 1
+    (blocks - 1) * MAX_PIXELS + pixels - 1
 }
 
 /// Place of a depthwise tile.
 pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
-    MAX_BLOCKS * PIXELS + pixels - 1
+    MAX_BLOCKS * MAX_PIXELS + pixels - 1
 }
 
 /// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
-    (MAX_BLOCKS + 1) * PIXELS + index
+    MAX_BLOCKS * MAX_PIXELS + PIXELS + index
 }

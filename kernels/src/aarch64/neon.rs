@@ -95,6 +95,6 @@ crate::table::instantiate!(
     Vector,
     crate::Isa::Neon,
     name "neon",
-    blocks [1],
+    tiles [1 x 6],
     fma_chains 6
 );

@@ -1,7 +1,7 @@
 //! Direct convolution: the register tile reads the input buffer itself, whose halo is the padding.
 
 use super::packed::OcTile;
-use super::tile::PIXELS;
+use super::tile::tile_pixels;
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
 use crate::{Geometry, Layout};
 use std::ops::Range;
@@ -28,15 +28,16 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
         let end = pixels.end.min(start + conv.pixel_block);
         for tile in &conv.weights.tiles()[tiles.clone()] {
             conv.enter_tile(&mut args, buffers, tile);
+            let kernels = conv.table.conv_tile[tile.blocks - 1];
             let mut cursor = conv.cursor(start);
             let mut pixel = start;
             while pixel < end {
-                let count = PIXELS.min(end - pixel);
+                let count = tile_pixels(end - pixel, kernels.len());
                 prefetcher.enter(&mut args);
                 conv.place_pixels(&mut args, &mut cursor, count, Some(&conv.input));
                 // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries
                 // are the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
-                unsafe { conv.table.conv_tile[tile.blocks - 1][count - 1](&args) };
+                unsafe { kernels[count - 1](&args) };
                 pixel += count;
             }
         }

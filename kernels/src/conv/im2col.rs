@@ -5,7 +5,7 @@
 //! pixels so that the rows stay in cache.
 
 use super::packed::Segment;
-use super::tile::PIXELS;
+use super::tile::{PIXELS, tile_pixels};
 use super::{Buffers, Conv, Sums};
 use crate::Layout;
 use std::ops::Range;
@@ -50,17 +50,18 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             }
             conv.enter_tile(&mut args, buffers, tile);
             args.input = rows.as_ptr();
+            let kernels = conv.table.conv_tile[tile.blocks - 1];
             let mut cursor = conv.cursor(start);
             let mut pixel = start;
             while pixel < end {
-                let count = PIXELS.min(end - pixel);
+                let count = tile_pixels(end - pixel, kernels.len());
                 prefetcher.enter(&mut args);
                 conv.place_pixels(&mut args, &mut cursor, count, None);
                 for i in 0..count {
                     args.pixels[i] = (pixel - start + i) * row;
                 }
                 // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
-                unsafe { conv.table.conv_tile[tile.blocks - 1][count - 1](&args) };
+                unsafe { kernels[count - 1](&args) };
                 pixel += count;
             }
         }

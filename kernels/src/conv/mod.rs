@@ -16,7 +16,7 @@ pub use winograd::Winograd;
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};
 use crate::{BLOCK, Error, Geometry, Halo, Isa, KernelTable, Layout};
 use std::sync::Arc;
-use tile::{MAX_BLOCKS, PIXELS, TileArgs};
+use tile::{MAX_ACCUMULATORS, MAX_PIXELS, PIXELS, TileArgs};
 
 /// How a convolution is computed. All but Winograd give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -193,7 +193,9 @@ impl Conv {
 
     /// The register tile of most of the work, for example `6x64`.
     pub fn tile(&self) -> String {
-        format!("{PIXELS}x{}", 16 * self.weights.tiles().iter().map(|t| t.blocks).max().unwrap_or(1))
+        let blocks = self.weights.tiles().iter().map(|t| t.blocks).max().unwrap_or(1);
+        let pixels = if self.algorithm == Algorithm::Depthwise { PIXELS } else { self.table.conv_tile[blocks - 1].len() };
+        format!("{pixels}x{}", BLOCK * blocks)
     }
 
     /// Threads along OC and along pixels.
@@ -370,7 +372,7 @@ impl Conv {
     fn tile_args(&self, buffers: &Buffers<'_>, sums: &mut Sums) -> TileArgs {
         TileArgs {
             input: buffers.input.as_ptr(),
-            pixels: [0; PIXELS],
+            pixels: [0; MAX_PIXELS],
             segments: self.offsets.as_ptr(),
             segment_count: 0,
             chunk: 1,
@@ -378,10 +380,10 @@ impl Conv {
             weights: std::ptr::null(),
             bias: std::ptr::null(),
             residual: std::ptr::null(),
-            residual_pixels: [0; PIXELS],
+            residual_pixels: [0; MAX_PIXELS],
             residual_block: buffers.residual_geometry.plane_stride(),
             output: buffers.output,
-            output_pixels: [0; PIXELS],
+            output_pixels: [0; MAX_PIXELS],
             output_block: self.output.plane_stride(),
             clamp: self.clamp,
             ahead: std::ptr::null(),
@@ -404,10 +406,10 @@ struct Buffers<'a> {
 
 /// Chunk sums of the largest register tile.
 #[repr(align(64))]
-struct Sums([f32; PIXELS * MAX_BLOCKS * BLOCK]);
+struct Sums([f32; MAX_ACCUMULATORS * BLOCK]);
 
 impl Sums {
     fn new() -> Sums {
-        Sums([0.0; PIXELS * MAX_BLOCKS * BLOCK])
+        Sums([0.0; MAX_ACCUMULATORS * BLOCK])
     }
 }

@@ -1,4 +1,4 @@
-//! The register tile: up to [`PIXELS`] output pixels times B blocks of 16 output channels, all of K, epilogue included.
+//! The register tile: up to [`MAX_PIXELS`] output pixels times B blocks of 16 output channels, all of K, epilogue included.
 //!
 //! K is a list of *segments*: at `segment` elements from a pixel's origin stand `run` floats, one for each step of K. Over
 //! NCHW16c a segment is one (input block, kh, kw) and `run` is 16; over NCHW planes it is one (c, kh) and `run` is KW; over
@@ -14,8 +14,20 @@
 
 use crate::simd::F32x16;
 
-/// Most pixels of a tile.
+/// Pixels that work is shared out by: those of the tile with most blocks, and of a depthwise tile.
 pub(crate) const PIXELS: usize = 6;
+
+/// Most pixels of a tile: one with fewer blocks has registers for more.
+pub(crate) const MAX_PIXELS: usize = 12;
+
+/// Most accumulators of a tile, of 16 channels each.
+pub(crate) const MAX_ACCUMULATORS: usize = 24;
+
+/// Pixels of the next tile where `left` are left and it may have `widest`: the last few tiles are dealt out evenly, since one of a
+/// single pixel costs as much as one of two.
+pub(crate) fn tile_pixels(left: usize, widest: usize) -> usize {
+    if left >= 8 * widest { widest } else { left.div_ceil(left.div_ceil(widest)) }
+}
 
 /// Most blocks of a tile on any instruction set.
 pub(crate) const MAX_BLOCKS: usize = 4;
@@ -25,7 +37,7 @@ pub(crate) struct TileArgs {
     /// Where offsets of pixels count from.
     pub input: *const f32,
     /// Offset of each pixel's origin.
-    pub pixels: [usize; PIXELS],
+    pub pixels: [usize; MAX_PIXELS],
     /// Offset of each segment from a pixel's origin.
     pub segments: *const usize,
     /// Number of segments; at least 1.
@@ -41,13 +53,13 @@ pub(crate) struct TileArgs {
     /// Where a residual is read from, or null.
     pub residual: *const f32,
     /// Offset of each pixel in the residual.
-    pub residual_pixels: [usize; PIXELS],
+    pub residual_pixels: [usize; MAX_PIXELS],
     /// From a block of 16 channels to the next in the residual.
     pub residual_block: usize,
     /// Where outputs are written.
     pub output: *mut f32,
     /// Offset of each pixel in the output.
-    pub output_pixels: [usize; PIXELS],
+    pub output_pixels: [usize; MAX_PIXELS],
     /// From a block of 16 channels to the next in the output.
     pub output_block: usize,
     /// Bounds of the activation: −∞ and +∞ for none.
@@ -56,7 +68,7 @@ pub(crate) struct TileArgs {
     pub ahead: *const f32,
     /// How many of them in each segment.
     pub ahead_lines: usize,
-    /// `PIXELS · B · 16` elements for chunk sums.
+    /// `P · B · 16` elements for chunk sums.
     pub sums: *mut f32,
 }
 

@@ -7,7 +7,7 @@
 //! convolution, the tiles of the strip being its pixels.
 
 use super::prefetch::Prefetcher;
-use super::tile::{MAX_BLOCKS, PIXELS};
+use super::tile::{MAX_BLOCKS, PIXELS, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::winograd_transform::{InputArgs, OutputArgs, kernel_transform};
 use std::ops::Range;
@@ -152,9 +152,10 @@ fn multiply(
             args.chunk = tile.chunk;
             args.weights = conv.weights.tile_weights(tile, position).as_ptr();
             args.output = m[position * count * oc + tile.first * BLOCK..].as_mut_ptr();
+            let kernels = conv.table.conv_tile[tile.blocks - 1];
             let mut first = 0;
             while first < count {
-                let pixels = PIXELS.min(count - first);
+                let pixels = tile_pixels(count - first, kernels.len());
                 for i in 0..pixels {
                     args.pixels[i] = (first + i) * c;
                     args.output_pixels[i] = (first + i) * oc;
@@ -163,7 +164,7 @@ fn multiply(
                 // SAFETY: V and M hold `count` tiles of C and OC elements at each position, and `transform_input` has written
                 // all of V; the weights' segments are the blocks of C, `tile` is a range of blocks of OC, and a tile has at
                 // most MAX_BLOCKS blocks of bias.
-                unsafe { conv.table.conv_tile[tile.blocks - 1][pixels - 1](&args) };
+                unsafe { kernels[pixels - 1](&args) };
                 first += pixels;
             }
         }

@@ -83,7 +83,7 @@ impl F32x16 for Vector {
 pub(crate) mod baseline {
     use super::Vector;
 
-    crate::table::instantiate!(Vector, crate::Isa::Portable, name "portable", blocks [1], fma_chains 6);
+    crate::table::instantiate!(Vector, crate::Isa::Portable, name "portable", tiles [1 x 6], fma_chains 6);
 }
 
 /// The same code, compiled for processors with fused multiply-add.
@@ -96,7 +96,7 @@ pub(crate) mod fused {
         Vector,
         crate::Isa::Portable,
         name "portable-fused",
-        blocks [1],
+        tiles [1 x 6],
         fma_chains 6
     );
 }

@@ -79,6 +79,6 @@ crate::table::instantiate!(
     Vector,
     crate::Isa::Avx2,
     name "avx2",
-    blocks [1],
+    tiles [1 x 6],
     fma_chains 6
 );

@@ -1,4 +1,5 @@
-//! AVX-512: a block is one register; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32.
+//! AVX-512: a block is one register; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32. With fewer blocks there
+//! are more pixels, so that multiply-adds, two a cycle with a latency of four, never wait for each other.
 
 use crate::simd::F32x16;
 use std::arch::x86_64::*;
@@ -73,6 +74,6 @@ crate::table::instantiate!(
     Vector,
     crate::Isa::Avx512,
     name "avx512",
-    blocks [1, 2, 3, 4],
+    tiles [1 x 12, 2 x 12, 3 x 8, 4 x 6],
     fma_chains 12
 );
