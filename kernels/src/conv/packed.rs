@@ -357,28 +357,31 @@ impl PackedWeights {
                 let o = first + lane;
                 let group = o / outputs * width;
                 for (tap, segment) in taps.iter().enumerate() {
-                    // From a step of K to the next: another channel, or another column of the kernel.
-                    let (channel, next) = match (self.order, self.layout) {
-                        (Order::Depthwise, _) => (o, [0, 0]),
-                        (_, Layout::Nchw) => (segment.channel, [0, 1]),
-                        (_, Layout::Nchw16c) => (segment.channel, [1, 0]),
-                    };
-                    for step in 0..self.run {
-                        // Wraps to a large number for a channel before the group.
-                        let own = (channel + step * next[0]).wrapping_sub(group);
-                        if own >= width {
-                            continue;
-                        }
-                        let kernel = &weight[(o * width + own) * window..][..window];
-                        let index = ((s + tap) * self.run + step) * lanes + lane;
-                        match self.order {
-                            Order::Winograd(variant) => {
-                                for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
-                                    destination[index] = *value;
-                                }
+                    let at = (s + tap) * self.run * lanes + lane;
+                    // The channels of the segment that are in the lane's group, and the steps of K that they are.
+                    let channel = if self.order == Order::Depthwise { o } else { segment.channel };
+                    let channels = if self.layout == Layout::Nchw { 1 } else { self.run };
+                    let (begin, end) = (channel.max(group), (channel + channels).min(group + width));
+                    if begin >= end {
+                        continue;
+                    }
+                    let steps = if self.layout == Layout::Nchw { 0..self.run } else { begin - channel..end - channel };
+                    let own = begin - group;
+                    let kernels = &weight[(o * width + own) * window..(o + 1) * width * window];
+                    let places = (at + steps.start * lanes..).step_by(lanes).take(steps.len());
+                    if let Order::Winograd(variant) = self.order {
+                        for (place, kernel) in places.zip(kernels.chunks_exact(window)) {
+                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
+                                destination[place] = *value;
                             }
-                            _ => destinations[0][index] = kernel[segment.kh * columns + segment.kw + step * next[1]],
                         }
+                        continue;
+                    }
+                    // From a step to the next: another column of the kernel over NCHW, else another channel.
+                    let next = if self.layout == Layout::Nchw { 1 } else { window };
+                    let values = kernels[segment.kh * columns + segment.kw..].iter().step_by(next);
+                    for (place, value) in places.zip(values) {
+                        destinations[0][place] = *value;
                     }
                 }
             }
