@@ -73,16 +73,19 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -
     }
 }
 
-/// F(4×4) where an image has tiles enough to use its weights, four times the kernel's, more than a few times; F(2×2) down to 7×7
-/// images. Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
+/// F(4×4) where an image has tiles enough to use its weights, four times the kernel's, more than a few times, or where they are
+/// small; F(2×2) down to 7×7 images. Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
 fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
     // Of one image: a batch is computed as its images are alone.
     let tiles = |variant: Winograd| {
         let [rows, columns] = problem.output().map(|size| size.div_ceil(variant.outputs()));
         rows.saturating_mul(columns)
     };
-    let candidates =
-        [(Winograd::F4, 25, "3x3: a quarter of the products"), (Winograd::F2, 12, "3x3 on a small image: four ninths of the products")];
+    let few_weights = problem.c.saturating_mul(problem.oc) <= 128 * 128;
+    let candidates = [
+        (Winograd::F4, if few_weights { 4 } else { 25 }, "3x3: a quarter of the products"),
+        (Winograd::F2, 12, "3x3 on a small image: four ninths of the products"),
+    ];
     candidates.into_iter().find_map(|(variant, fewest_tiles, reason)| {
         let algorithm = Algorithm::Winograd(variant);
         let pays = tiles(variant) >= fewest_tiles && algorithm.check(problem, input).is_ok();
