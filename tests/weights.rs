@@ -256,6 +256,23 @@ fn a_pickle_gets_the_line_of_python_that_converts_it() {
     }
 }
 
+/// What a shell hands to Python: the code in one piece, and both paths as they are.
+#[cfg(unix)]
+#[test]
+fn the_line_of_python_survives_the_shell() {
+    let folder = Folder::new();
+    let path = folder.bytes("it's $HOME \"and\" more.pth", b"PK\x03\x04rest");
+    let text = error(&path).to_string();
+    let (_, arguments) = text.split_once("python ").unwrap();
+    let output = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {arguments}")]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = printed.lines().collect();
+    assert_eq!(words.len(), 4, "{printed}");
+    assert!(words[0] == "-c" && words[1].contains("torch.load(sys.argv[1], map_location='cpu'"), "{printed}");
+    let (from, to) = (path.display().to_string(), path.with_extension("safetensors").display().to_string());
+    assert_eq!(words[2..], [from.as_str(), to.as_str()]);
+}
+
 #[test]
 fn what_cannot_be_written_leaves_nothing_behind() {
     let folder = Folder::new();

@@ -171,12 +171,18 @@ fn pickle_advice(bytes: &[u8], path: &Path) -> Option<String> {
     if !is_pickle {
         return None;
     }
-    let (from, to) = (path.display().to_string(), path.with_extension("safetensors").display().to_string());
+    let (from, to) = (quoted(path), quoted(&path.with_extension("safetensors")));
     Some(format!(
-        "a PyTorch pickle, which can run code when it is loaded; convert it once with\n  python -c \"import torch, safetensors.torch as s; \
-         d = torch.load({from:?}, map_location='cpu', weights_only=True); \
-         s.save_file({{k: v.contiguous() for k, v in d.items()}}, {to:?})\""
+        "a PyTorch pickle, which can run code when it is loaded; convert it once with\n  python -c \"import sys, torch, safetensors.torch as s; \
+         d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); \
+         s.save_file({{k: v.contiguous() for k, v in d.items()}}, sys.argv[2])\" {from} {to}"
     ))
+}
+
+/// A path as one word of the shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if cfg!(windows) { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The element type of a file that [`save`] writes.
