@@ -88,8 +88,10 @@ impl Plan {
         };
         let builder = Builder { graph, shapes: &shapes, buffers: &buffers, request, packed };
         for (index, node) in graph.nodes().iter().enumerate() {
-            if buffers.root[node.output.0] != node.output {
-                if let Some(step) = plan.steps.last_mut() {
+            let root = buffers.root[node.output.0];
+            if root != node.output {
+                // Another name of what an earlier step wrote, not always the last one; of the graph's input there is no step.
+                if let Some(step) = plan.steps.iter_mut().find(|step| step.value.0 == root) {
                     step.aliases.push((node.output, shapes[node.output.0]));
                 }
                 continue;
