@@ -57,7 +57,7 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
     // f = 2/√4 = 1; bias (0.5 − 1.5)·1 + 0.25.
     assert_eq!(weight.as_slice(), [3.0; 16]);
     assert_eq!(bias.as_ref().unwrap().as_slice(), [-0.75]);
-    assert_eq!(graph.value(graph.outputs()[0]).name, "bn");
+    assert_eq!(graph.value(graph.outputs()[0]).unwrap().name, "bn");
 }
 
 #[test]

@@ -74,7 +74,9 @@ pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Res
     }
     let mut geometry = Vec::with_capacity(shapes.len());
     for (value, shape) in shapes.iter().enumerate() {
-        geometry.push(Geometry::new(layouts[value], dims4(shape, &graph.value(ValueId(value)).name)?, halos[value])?);
+        let name = &graph.values[value].name;
+        let refuse = |e: stridewise_kernels::Error| Error::Graph { node: name.clone(), reason: e.to_string() };
+        geometry.push(Geometry::new(layouts[value], dims4(shape, name)?, halos[value]).map_err(refuse)?);
     }
     Ok(Buffers { root, geometry })
 }

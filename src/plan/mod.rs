@@ -199,7 +199,9 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
         let g = buffers.geometry_of(x);
         if let Some(problem) = problem_of(node, g.dims()) {
             let algorithm = algorithm::choose(&problem, g.layout(), request.numerics).algorithm;
-            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout())?);
+            let needed = PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout());
+            let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
+            bytes = bytes.saturating_add(needed.map_err(refuse)?);
         }
     }
     within_limit(graph, request, bytes)
@@ -236,7 +238,7 @@ impl Builder<'_> {
         let table = self.request.table;
         let mut info = StepInfo {
             name: node.name.clone(),
-            value: self.graph.value(node.output).name.clone(),
+            value: self.graph.values[node.output.0].name.clone(),
             op: node.op.name(),
             input: self.shapes[x.0],
             output: self.shapes[node.output.0],

@@ -127,7 +127,7 @@ impl Session {
             for (value, shape) in std::iter::once(&step.value).chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
                 layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
-                tap(&model.graph().value(*value).name, tensor);
+                tap(&model.graph().values[value.0].name, tensor);
             }
             Ok(())
         })?;
