@@ -44,7 +44,7 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
         let op = Op::Conv { weight, bias: Some(tensor(&[0.5])), attributes: ConvAttributes::default(), activation: Activation::None };
         let y = g.add("conv", op, &[x]).unwrap();
         let bn = Op::BatchNormalization {
-            scale: tensor(&[2.0]),
+            scale: tensor(&[3.0]),
             bias: tensor(&[0.25]),
             mean: tensor(&[1.5]),
             variance: tensor(&[4.0]),
@@ -54,9 +54,9 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
     });
     assert_eq!(ops(&graph), ["Conv"]);
     let Op::Conv { weight, bias, .. } = &graph.nodes()[0].op else { panic!("no convolution") };
-    // f = 2/√4 = 1; bias (0.5 − 1.5)·1 + 0.25.
-    assert_eq!(weight.as_slice(), [3.0; 16]);
-    assert_eq!(bias.as_ref().unwrap().as_slice(), [-0.75]);
+    // f = 3/√4 = 1.5; bias (0.5 − 1.5)·1.5 + 0.25.
+    assert_eq!(weight.as_slice(), [4.5; 16]);
+    assert_eq!(bias.as_ref().unwrap().as_slice(), [-1.25]);
     assert_eq!(graph.value(graph.outputs()[0]).unwrap().name, "bn");
 }
 
