@@ -44,7 +44,8 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
-    /// Most bytes that activations, scratch and packed weights may take together.
+    /// Most bytes that activations, scratch and packed weights of a plan may take together. While another shape is planned, the
+    /// activations and scratch of the plan before are still there.
     pub max_memory: usize,
     /// N that is planned at first.
     pub batch: usize,
