@@ -141,6 +141,24 @@ fn every_op_runs_alone_and_in_every_layout() {
     assert!(y.as_slice().iter().all(|v| (v - 0.2).abs() < 1e-7), "{:?}", y.as_slice());
 }
 
+#[test]
+fn a_depthwise_convolution_may_be_padded_beyond_its_kernel() {
+    let mut weight = zeros(&[20, 1, 1, 1]);
+    weight.as_mut_slice().fill(2.0);
+    let mut graph = Graph::new("padded", 20, [3, 4]);
+    let input = graph.input().value;
+    let attributes = ConvAttributes { pads: [1, 2, 0, 1], groups: 20, ..Default::default() };
+    let op = Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None };
+    let output = graph.add("conv", op, &[input]).unwrap();
+    graph.set_outputs(&[output]);
+    let mut x = zeros(&[1, 20, 3, 4]);
+    x.as_mut_slice().fill(1.0);
+    let y = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap().run(&x).unwrap();
+    assert_eq!(y.dims(), [1, 20, 4, 7]);
+    let inside = |i: usize| i / 7 % 4 >= 1 && (2..6).contains(&(i % 7));
+    assert!(y.as_slice().iter().enumerate().all(|(i, v)| *v == if inside(i) { 2.0 } else { 0.0 }), "{:?}", &y.as_slice()[..28]);
+}
+
 /// Values that share a buffer are handed over from the step that wrote it, whatever ran in between.
 #[test]
 fn taps_of_shared_buffers_have_the_values_of_their_own_step() {
