@@ -159,6 +159,34 @@ fn a_depthwise_convolution_may_be_padded_beyond_its_kernel() {
     assert!(y.as_slice().iter().enumerate().all(|(i, v)| *v == if inside(i) { 2.0 } else { 0.0 }), "{:?}", &y.as_slice()[..28]);
 }
 
+/// As in networks that compute a correction of an image: the sum is fused, and the residual is the input of few channels.
+#[test]
+fn the_networks_input_may_be_the_residual_of_its_last_convolution() {
+    let conv = |oc: usize, c: usize, value: f32| {
+        let mut weight = zeros(&[oc, c, 3, 3]);
+        weight.as_mut_slice().fill(value);
+        let attributes = ConvAttributes { pads: [1; 4], ..Default::default() };
+        Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None }
+    };
+    let mut graph = Graph::new("correction", 3, [6, 5]);
+    let input = graph.input().value;
+    let inner = graph.add("conv1", conv(8, 3, 0.5), &[input]).unwrap();
+    let correction = graph.add("conv2", conv(3, 8, 0.25), &[inner]).unwrap();
+    let output = graph.add("add", Op::Add(Activation::Relu), &[correction, input]).unwrap();
+    graph.set_outputs(&[output]);
+    let mut x = zeros(&[2, 3, 6, 5]);
+    x.as_mut_slice().iter_mut().enumerate().for_each(|(i, v)| *v = (i % 7) as f32 - 3.0);
+    let run = |model: Model| {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        (session.steps().len(), session.run(&x).unwrap())
+    };
+    let (fused, as_is) = (run(Model::from_graph(graph.clone()).unwrap()), run(Model::from_graph_as_is(graph).unwrap()));
+    assert_eq!((fused.0, as_is.0), (2, 3));
+    // Sums of eighths, exact in any order.
+    assert_eq!(fused.1, as_is.1);
+    assert!(fused.1.as_slice().iter().any(|v| *v > 0.0));
+}
+
 /// Values that share a buffer are handed over from the step that wrote it, whatever ran in between.
 #[test]
 fn taps_of_shared_buffers_have_the_values_of_their_own_step() {
