@@ -61,6 +61,28 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
 }
 
 #[test]
+fn a_batch_norm_folds_into_the_linear_layer_before_it() {
+    let graph = optimised(|g, x| {
+        let y = g.add("flatten", Op::Flatten, &[x]).unwrap();
+        let weight = Arc::new(Tensor::from_slice(Shape::new(&[2, 256]).unwrap(), &[3.0; 512]).unwrap());
+        let y = g.add("fc", Op::Gemm { weight, bias: None, activation: Activation::None }, &[y]).unwrap();
+        let bn = Op::BatchNormalization {
+            scale: tensor(&[3.0, 2.0]),
+            bias: tensor(&[0.25, 0.0]),
+            mean: tensor(&[1.0, 0.5]),
+            variance: tensor(&[4.0, 1.0]),
+            epsilon: 0.0,
+        };
+        let y = g.add("bn", bn, &[y]).unwrap();
+        g.add("relu", Op::Activation(Activation::Relu), &[y]).unwrap()
+    });
+    assert_eq!(ops(&graph), ["Flatten", "Gemm"]);
+    let Op::Gemm { weight, bias, activation } = &graph.nodes()[1].op else { panic!("no linear layer") };
+    assert_eq!([weight.as_slice()[0], weight.as_slice()[511]], [4.5, 6.0]);
+    assert_eq!((bias.as_ref().unwrap().as_slice(), *activation), (&[-1.25, -1.0][..], Activation::Relu));
+}
+
+#[test]
 fn a_batch_norm_with_nothing_to_fold_into_stays() {
     // Behind the input, behind an activation, and behind a value that is read twice.
     let graph = optimised(|g, x| {
