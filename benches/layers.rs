@@ -1,4 +1,4 @@
-//! Each kernel family over the shapes of ResNet-50, on every instruction set of this machine, one thread. Throughput counts a
+//! Convolution and pooling over the shapes of ResNet-50, on every instruction set of this machine, one thread. Throughput counts a
 //! multiply-add as two operations: compare it with what `stridewise isa` measures as the FMA peak.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -72,7 +72,7 @@ fn family(c: &mut Criterion, name: &str, problems: &[&str], algorithm: Algorithm
         let problem: ConvProblem = text.parse().unwrap();
         group.throughput(Throughput::Elements(2 * problem.macs()));
         for &isa in Isa::available() {
-            // Baseline code calls the C library for every multiply-add where the processor has none.
+            // Plain code is slow, and measured only where there is nothing else.
             if isa == Isa::Portable && Isa::available().len() > 1 {
                 continue;
             }

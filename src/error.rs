@@ -29,8 +29,10 @@ pub enum Error {
     #[error("{0}")]
     Weights(Box<WeightMismatch>),
     /// A weight is NaN or infinite.
-    #[error("tensor `{tensor}` holds {value} at element {index}; weights must be finite")]
+    #[error("{}: tensor `{tensor}` holds {value} at element {index}; weights must be finite", path.display())]
     NonFinite {
+        /// The file.
+        path: PathBuf,
         /// The tensor's name.
         tensor: String,
         /// Flat index of the first such element.
@@ -100,6 +102,8 @@ pub enum Error {
 /// What [`Error::Weights`] lists. Shapes are as in the file, for example `[64, 3, 7, 7]`.
 #[derive(Debug, Default)]
 pub struct WeightMismatch {
+    /// The file.
+    pub path: PathBuf,
     /// The architecture that the tensors were held against.
     pub arch: String,
     /// Needed and not there: name and expected shape.
@@ -121,7 +125,8 @@ impl std::fmt::Display for WeightMismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "the tensors do not fit {}: {} missing, {} unexpected, {} of another shape",
+            "{}: the tensors do not fit {}: {} missing, {} unexpected, {} of another shape",
+            self.path.display(),
             self.arch,
             self.missing.len(),
             self.unexpected.len(),

@@ -129,12 +129,12 @@ pub(crate) struct PackedCache(Mutex<HashMap<PackedKey, Arc<PackedWeights>>>);
 
 impl PackedCache {
     pub fn get_or_insert(&self, key: PackedKey, pack: impl FnOnce() -> Result<PackedWeights>) -> Result<Arc<PackedWeights>> {
-        let mut map = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(found) = map.get(&key) {
+        let map = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(found) = map().get(&key) {
             return Ok(found.clone());
         }
+        // Unlocked: a thread of the caller's pool that waits for others while it packs may meanwhile make another session.
         let packed = Arc::new(pack()?);
-        map.insert(key, packed.clone());
-        Ok(packed)
+        Ok(map().entry(key).or_insert(packed).clone())
     }
 }

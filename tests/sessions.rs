@@ -1,9 +1,10 @@
 //! Sessions: shapes, limits, shared weights, and errors that name the offender.
 
+use rayon::prelude::*;
 use std::sync::Arc;
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes};
 use stridewise::models::{Block, ResNet};
-use stridewise::{Arch, Error, Model, SessionOptions, Shape, Tensor, Threads};
+use stridewise::{Arch, Error, Model, SessionOptions, Shape, Tensor, ThreadPool, Threads};
 
 fn small() -> Model {
     Model::random(Arch::ResNet(ResNet::new(Block::Basic, [1, 1, 1, 1])), 0).unwrap()
@@ -138,6 +139,91 @@ fn every_op_runs_alone_and_in_every_layout() {
     graph.set_outputs(&[output]);
     let y = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap().run(&ones(&[1, 3, 2, 2])).unwrap();
     assert!(y.as_slice().iter().all(|v| (v - 0.2).abs() < 1e-7), "{:?}", y.as_slice());
+}
+
+#[test]
+fn a_depthwise_convolution_may_be_padded_beyond_its_kernel() {
+    let mut weight = zeros(&[20, 1, 1, 1]);
+    weight.as_mut_slice().fill(2.0);
+    let mut graph = Graph::new("padded", 20, [3, 4]);
+    let input = graph.input().value;
+    let attributes = ConvAttributes { pads: [1, 2, 0, 1], groups: 20, ..Default::default() };
+    let op = Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None };
+    let output = graph.add("conv", op, &[input]).unwrap();
+    graph.set_outputs(&[output]);
+    let mut x = zeros(&[1, 20, 3, 4]);
+    x.as_mut_slice().fill(1.0);
+    let y = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap().run(&x).unwrap();
+    assert_eq!(y.dims(), [1, 20, 4, 7]);
+    let inside = |i: usize| i / 7 % 4 >= 1 && (2..6).contains(&(i % 7));
+    assert!(y.as_slice().iter().enumerate().all(|(i, v)| *v == if inside(i) { 2.0 } else { 0.0 }), "{:?}", &y.as_slice()[..28]);
+}
+
+/// As in networks that compute a correction of an image: the sum is fused, and the residual is the input of few channels.
+#[test]
+fn the_networks_input_may_be_the_residual_of_its_last_convolution() {
+    let conv = |oc: usize, c: usize, value: f32| {
+        let mut weight = zeros(&[oc, c, 3, 3]);
+        weight.as_mut_slice().fill(value);
+        let attributes = ConvAttributes { pads: [1; 4], ..Default::default() };
+        Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None }
+    };
+    let mut graph = Graph::new("correction", 3, [6, 5]);
+    let input = graph.input().value;
+    let inner = graph.add("conv1", conv(8, 3, 0.5), &[input]).unwrap();
+    let correction = graph.add("conv2", conv(3, 8, 0.25), &[inner]).unwrap();
+    let output = graph.add("add", Op::Add(Activation::Relu), &[correction, input]).unwrap();
+    graph.set_outputs(&[output]);
+    let mut x = zeros(&[2, 3, 6, 5]);
+    x.as_mut_slice().iter_mut().enumerate().for_each(|(i, v)| *v = (i % 7) as f32 - 3.0);
+    let run = |model: Model| {
+        let mut session = model.session(&SessionOptions::default()).unwrap();
+        (session.steps().len(), session.run(&x).unwrap())
+    };
+    let (fused, as_is) = (run(Model::from_graph(graph.clone()).unwrap()), run(Model::from_graph_as_is(graph).unwrap()));
+    assert_eq!((fused.0, as_is.0), (2, 3));
+    // Sums of eighths, exact in any order.
+    assert_eq!(fused.1, as_is.1);
+    assert!(fused.1.as_slice().iter().any(|v| *v > 0.0));
+}
+
+/// Values that share a buffer are handed over from the step that wrote it, whatever ran in between.
+#[test]
+fn taps_of_shared_buffers_have_the_values_of_their_own_step() {
+    let mut graph = Graph::new("shared", 16, [3, 2]);
+    let input = graph.input().value;
+    let clamp = |low, high| Op::Activation(Activation::Clamp(low, high));
+    graph.add("of the input", Op::Identity, &[input]).unwrap();
+    let first = graph.add("first", clamp(0.0, 1.0), &[input]).unwrap();
+    let second = graph.add("second", clamp(2.0, 3.0), &[first]).unwrap();
+    let same = graph.add("same", Op::Identity, &[first]).unwrap();
+    let sum = graph.add("sum", Op::Add(Activation::None), &[second, same]).unwrap();
+    graph.set_outputs(&[sum]);
+    let mut session = Model::from_graph_as_is(graph).unwrap().session(&SessionOptions::default()).unwrap();
+    let mut seen = Vec::new();
+    session.run_with_taps(&zeros(&[1, 16, 3, 2]), &mut |name, value| seen.push((name.to_string(), value.as_slice()[0]))).unwrap();
+    let expected = [("first", 0.0), ("same", 0.0), ("second", 2.0), ("sum", 2.0)];
+    assert_eq!(seen, expected.map(|(name, value)| (name.to_string(), value)));
+}
+
+/// A thread of the caller's pool that waits for others while it makes a session may take up a task that makes another one.
+#[test]
+fn sessions_may_be_made_inside_the_pool_that_they_run_on() {
+    let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
+    let pool = ThreadPool::from_rayon(rayon.clone());
+    for _ in 0..5 {
+        let model = small();
+        let made = rayon.install(|| {
+            (0..12)
+                .into_par_iter()
+                .map(|_| {
+                    let options = SessionOptions { threads: Threads::Pool(pool.clone()), size: Some([32, 32]), ..Default::default() };
+                    model.session(&options).unwrap().run(&zeros(&[1, 3, 32, 32])).unwrap()
+                })
+                .collect::<Vec<_>>()
+        });
+        assert!(made.windows(2).all(|pair| pair[0] == pair[1]));
+    }
 }
 
 #[test]

@@ -81,6 +81,9 @@ fn the_architecture_and_the_number_of_classes_come_from_the_file() {
     save(&path, &tensors(Arch::Plain20Cifar, 10), Precision::F32, metadata).unwrap();
     assert_eq!(load(None, &path).unwrap().arch, Arch::Plain20Cifar);
     assert_eq!(load(Some(Arch::ResNet20CifarA), &path).unwrap().arch, Arch::ResNet20CifarA);
+    save(&path, &[], Precision::F32, HashMap::from([("arch".to_string(), "resnet51".to_string())])).unwrap();
+    let error = load(None, &path).err().unwrap().to_string();
+    assert!(error.contains("`resnet51`, named by the metadata of") && error.contains("plain.safetensors"), "{error}");
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn one_error_lists_all_missing_unexpected_and_misshaped_tensors() {
     assert_eq!(mismatch.unexpected, [("extra.weight".to_string(), vec![2, 3])]);
     assert_eq!(mismatch.misshaped, [("layer3.2.bn2.weight".to_string(), vec![64], vec![63])]);
     let text = error.to_string();
-    for part in ["2 missing", "layer1.0.conv1.weight", "[16, 16, 3, 3]", "extra.weight", "expected [64], found [63]"] {
+    for part in ["w.safetensors", "2 missing", "layer1.0.conv1.weight", "[16, 16, 3, 3]", "extra.weight", "expected [64], found [63]"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 }
@@ -166,6 +169,7 @@ fn a_weight_that_is_not_finite_is_named() {
         let error = error(&folder.write(&list));
         let Error::NonFinite { tensor, index: 5, .. } = &error else { panic!("{error}") };
         assert_eq!(tensor, "layer2.1.conv2.weight");
+        assert!(error.to_string().contains("w.safetensors"), "{error}");
     }
 }
 
@@ -223,7 +227,8 @@ fn headers_that_lie_are_refused() {
     // Valid files that hold no network.
     for header in ["{}", r#"{"conv1.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#] {
         let error = Model::from_safetensors(None, file(header, if header == "{}" { 0 } else { 4 })).unwrap_err();
-        assert!(matches!(error, Error::Arch { .. }) && error.to_string().contains("resnet50"), "{header}: {error}");
+        assert!(matches!(error, Error::Arch { .. }), "{header}: {error}");
+        assert!(error.to_string().contains("resnet50") && error.to_string().contains("lie.safetensors"), "{header}: {error}");
     }
 }
 
@@ -244,7 +249,8 @@ fn integer_tensors_are_refused_by_name_and_type() {
     bytes.extend(header.bytes());
     bytes.resize(bytes.len() + offset, 0);
     let error = error(&folder.bytes("i32.safetensors", &bytes));
-    assert!(matches!(&error, Error::DType { found, .. } if found == "I32") && error.to_string().contains("weight"), "{error}");
+    assert!(matches!(&error, Error::DType { found, .. } if found == "I32"), "{error}");
+    assert!(error.to_string().contains("i32.safetensors") && error.to_string().contains("weight"), "{error}");
 }
 
 #[test]
@@ -254,6 +260,23 @@ fn a_pickle_gets_the_line_of_python_that_converts_it() {
         let text = error(&folder.bytes(name, bytes)).to_string();
         assert!(text.contains("python -c") && text.contains("save_file") && text.contains(name), "{text}");
     }
+}
+
+/// What a shell hands to Python: the code in one piece, and both paths as they are.
+#[cfg(unix)]
+#[test]
+fn the_line_of_python_survives_the_shell() {
+    let folder = Folder::new();
+    let path = folder.bytes("it's $HOME \"and\" more.pth", b"PK\x03\x04rest");
+    let text = error(&path).to_string();
+    let (_, arguments) = text.split_once("python ").unwrap();
+    let output = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {arguments}")]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = printed.lines().collect();
+    assert_eq!(words.len(), 4, "{printed}");
+    assert!(words[0] == "-c" && words[1].contains("torch.load(sys.argv[1], map_location='cpu'"), "{printed}");
+    let (from, to) = (path.display().to_string(), path.with_extension("safetensors").display().to_string());
+    assert_eq!(words[2..], [from.as_str(), to.as_str()]);
 }
 
 #[test]

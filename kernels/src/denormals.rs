@@ -1,4 +1,7 @@
 //! Denormals as zeros while kernels run: a denormal operand or result costs some processors a hundred cycles.
+//!
+//! Rust assumes the default setting when it computes a constant at compile time, so what runs under another must not rely on a
+//! denormal's value: kernels do not.
 
 /// Sets the processor to flush denormals until dropped, then restores the thread's setting.
 pub struct FlushDenormals {
@@ -42,8 +45,9 @@ impl Control {
     }
 
     fn write(self) {
-        // SAFETY: loads a value that `read` gave, with two defined bits set; rounding and exception masks stay as they were.
-        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &self.0, options(nostack, preserves_flags)) };
+        // SAFETY: loads a value that `read` gave, with two defined bits set; rounding and exception masks stay as they were. The
+        // exception flags are part of the register, so they do not survive.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &self.0, options(nostack)) };
     }
 }
 
@@ -66,8 +70,9 @@ impl Control {
     }
 
     fn write(self) {
-        // SAFETY: writes a value that `read` gave, with one defined bit set; the rounding mode stays as it was.
-        unsafe { std::arch::asm!("msr fpcr, {}", in(reg) self.0, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: writes a value that `read` gave, with one defined bit set; the rounding mode stays as it was. Not `nomem`: what is
+        // stored before or after stays there.
+        unsafe { std::arch::asm!("msr fpcr, {}", in(reg) self.0, options(nostack, preserves_flags)) };
     }
 }
 

@@ -200,6 +200,7 @@ impl Geometry {
         }
         zero(first + self.h * self.row, self.halo.bottom * self.row);
     }
+
     /// Zeroes the channels that pad the last block, of `count` pixels from (y, x) to the right.
     ///
     /// # Safety

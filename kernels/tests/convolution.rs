@@ -186,6 +186,7 @@ const GRID: &[&str] = &[
     "n1c16h6w6o16k3p1g16",
     "n2c33h5w7o33k3s2p1g33",
     "n1c64h7w7o64k5p2g64",
+    "n1c20h3w4o20k2p3x0x1x2g20",
     "n1c20h6w6o20k3p1g5",
     "n1c32h6w6o32k3p1g2",
     "n1c32h6w6o64k3p1g8",

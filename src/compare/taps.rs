@@ -80,18 +80,23 @@ impl TapFile {
         let corrupt = |reason: String| Error::Format { path: self.path.clone(), reason };
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| corrupt(e.to_string()))?;
         let tensor = tensors.tensor(name).map_err(|e| corrupt(e.to_string()))?;
+        let shape = Shape::new(tensor.shape()).map_err(|e| corrupt(format!("tensor `{name}`: {e}")))?;
         let reference = match tensor.dtype() {
-            Dtype::F64 => Reference::F64(decode(&tensor, f64::from_le_bytes)?),
-            Dtype::F32 => Reference::F32(decode(&tensor, f32::from_le_bytes)?),
-            Dtype::F16 => Reference::F32(decode(&tensor, |b| f16::from_le_bytes(b).to_f32())?),
-            _ => Reference::F32(decode(&tensor, |b| bf16::from_le_bytes(b).to_f32())?),
+            Dtype::F64 => Reference::F64(decode(&tensor, shape, f64::from_le_bytes)?),
+            Dtype::F32 => Reference::F32(decode(&tensor, shape, f32::from_le_bytes)?),
+            Dtype::F16 => Reference::F32(decode(&tensor, shape, |b| f16::from_le_bytes(b).to_f32())?),
+            _ => Reference::F32(decode(&tensor, shape, |b| bf16::from_le_bytes(b).to_f32())?),
         };
         Ok(Some(reference))
     }
 }
 
-fn decode<T: Element, const BYTES: usize>(tensor: &TensorView<'_>, element: impl Fn([u8; BYTES]) -> T) -> Result<Tensor<T>> {
-    let mut decoded = Tensor::zeros(Shape::new(tensor.shape())?)?;
+fn decode<T: Element, const BYTES: usize>(
+    tensor: &TensorView<'_>,
+    shape: Shape,
+    element: impl Fn([u8; BYTES]) -> T,
+) -> Result<Tensor<T>> {
+    let mut decoded = Tensor::zeros(shape)?;
     let (chunks, _) = tensor.data().as_chunks::<BYTES>();
     for (to, from) in decoded.as_mut_slice().iter_mut().zip(chunks) {
         *to = element(*from);
@@ -153,6 +158,7 @@ pub(super) mod tests {
         assert!(matches!(TapFile::open(&path), Err(Error::Format { path: p, .. }) if p == path));
         let error = one(Dtype::U8, &[2], &[0, 1]).unwrap_err().to_string();
         assert!(error.contains("tensor `x`") && error.contains("found U8"), "{error}");
-        assert!(one(Dtype::F32, &[2, 0], &[]).unwrap_err().to_string().contains("dimension 1 is zero"));
+        let error = one(Dtype::F32, &[2, 0], &[]).unwrap_err().to_string();
+        assert!(error.contains("taps.safetensors: tensor `x`") && error.contains("dimension 1 is zero"), "{error}");
     }
 }

@@ -5,8 +5,8 @@ use super::names::torchvision_name;
 use crate::error::{Error, Result, WeightMismatch};
 use crate::graph::Graph;
 use crate::models::{Arch, Parameter, WeightSource};
+use crate::tensor::half::{bf16_to_f32, f16_to_f32};
 use crate::tensor::{Shape, Tensor};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -41,10 +41,15 @@ pub fn load(arch: Option<Arch>, path: &Path) -> Result<Loaded> {
 /// As [`load`].
 pub fn load_bytes(arch: Option<Arch>, bytes: &[u8], path: &Path) -> Result<Loaded> {
     let file = WeightFile::parse(bytes, path)?;
+    // The error with the file in it.
+    let in_file = |error: Error, found: String| match error {
+        Error::Arch { reason, .. } => Error::Arch { found: format!("{found} {}", path.display()), reason },
+        other => other,
+    };
     let arch = match (arch, file.metadata.get("arch")) {
         (Some(arch), _) => arch,
-        (None, Some(name)) => name.parse()?,
-        (None, None) => Arch::infer(|name| file.tensors.get(name).map(|t| t.shape()))?,
+        (None, Some(name)) => name.parse::<Arch>().map_err(|e| in_file(e, format!("`{name}`, named by the metadata of")))?,
+        (None, None) => Arch::infer(|name| file.tensors.get(name).map(|t| t.shape())).map_err(|e| in_file(e, "of".into()))?,
     };
     let classes = file.tensors.get(&format!("{}.weight", arch.classifier())).and_then(|t| t.shape().first()).copied();
     let classes = classes.unwrap_or(arch.default_classes());
@@ -83,7 +88,7 @@ impl<'a> WeightFile<'a> {
 
     /// Compares all names and shapes with those needed, before any data is read.
     fn hold_against(&self, arch: &str, parameters: &[Parameter]) -> Result<()> {
-        let mut mismatch = WeightMismatch { arch: arch.into(), ..WeightMismatch::default() };
+        let mut mismatch = WeightMismatch { path: self.path.into(), arch: arch.into(), ..WeightMismatch::default() };
         for p in parameters {
             let expected = p.shape.dims();
             match self.tensors.get(&p.name).map(|t| t.shape()) {
@@ -112,26 +117,26 @@ impl WeightSource for &WeightFile<'_> {
     fn tensor(&mut self, parameter: &Parameter) -> Result<Tensor<f32>> {
         let refuse = |reason: String| Error::Format { path: self.path.into(), reason };
         let view = self.tensors.get(&parameter.name).ok_or_else(|| refuse(format!("tensor `{}` is missing", parameter.name)))?;
-        read(&parameter.name, view, parameter.shape)
+        read(self.path, &parameter.name, view, parameter.shape)
     }
 }
 
 /// Widens a tensor to f32; refuses values that are not finite.
-fn read(name: &str, view: &safetensors::tensor::TensorView<'_>, shape: Shape) -> Result<Tensor<f32>> {
+fn read(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>, shape: Shape) -> Result<Tensor<f32>> {
     let mut tensor = Tensor::zeros(shape)?;
     let destination = tensor.as_mut_slice();
     let data = view.data();
-    let length = Error::Shape { what: format!("tensor `{name}`"), expected: shape.to_string(), found: format!("{:?}", view.shape()) };
-    if view.shape().iter().product::<usize>() != destination.len() {
-        return Err(length);
+    let what = || format!("{}: tensor `{name}`", path.display());
+    if !same_matrix(shape.dims(), view.shape()) {
+        return Err(Error::Shape { what: what(), expected: shape.to_string(), found: format!("{:?}", view.shape()) });
     }
     match view.dtype() {
         Dtype::F32 => bytemuck::cast_slice_mut(destination).copy_from_slice(data),
-        Dtype::F16 => widen(data, destination, |halves: &[f16], out| halves.convert_to_f32_slice(out)),
-        Dtype::BF16 => widen(data, destination, |halves: &[bf16], out| halves.convert_to_f32_slice(out)),
+        Dtype::F16 => widen(data, destination, f16_to_f32),
+        Dtype::BF16 => widen(data, destination, bf16_to_f32),
         other => {
             let (expected, found) = ("F32, F16 or BF16".into(), format!("{other:?}"));
-            return Err(Error::DType { what: format!("tensor `{name}`"), expected, found });
+            return Err(Error::DType { what: what(), expected, found });
         }
     }
     if cfg!(target_endian = "big") && view.dtype() == Dtype::F32 {
@@ -143,7 +148,7 @@ fn read(name: &str, view: &safetensors::tensor::TensorView<'_>, shape: Shape) ->
         return Ok(tensor);
     }
     match destination.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(Error::NonFinite { tensor: name.into(), index, value: destination[index] }),
+        Some(index) => Err(Error::NonFinite { path: path.into(), tensor: name.into(), index, value: destination[index] }),
         None => Ok(tensor),
     }
 }
@@ -171,12 +176,18 @@ fn pickle_advice(bytes: &[u8], path: &Path) -> Option<String> {
     if !is_pickle {
         return None;
     }
-    let (from, to) = (path.display().to_string(), path.with_extension("safetensors").display().to_string());
+    let (from, to) = (quoted(path), quoted(&path.with_extension("safetensors")));
     Some(format!(
-        "a PyTorch pickle, which can run code when it is loaded; convert it once with\n  python -c \"import torch, safetensors.torch as s; \
-         d = torch.load({from:?}, map_location='cpu', weights_only=True); \
-         s.save_file({{k: v.contiguous() for k, v in d.items()}}, {to:?})\""
+        "a PyTorch pickle, which can run code when it is loaded; convert it once with\n  python -c \"import sys, torch, safetensors.torch as s; \
+         d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); \
+         s.save_file({{k: v.contiguous() for k, v in d.items()}}, sys.argv[2])\" {from} {to}"
     ))
+}
+
+/// A path as one word of the shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if cfg!(windows) { format!("\"{text}\"") } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The element type of a file that [`save`] writes.

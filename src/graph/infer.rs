@@ -90,7 +90,9 @@ fn output_dims(node: &Node, inputs: &[Shape]) -> Result<Vec<usize>> {
             vec![n, of]
         }
         Op::BatchNormalization { scale, bias, mean, variance, epsilon } => {
-            let [_, c, _, _] = image()?;
+            let (&[_, c, _, _] | &[_, c]) = x.dims() else {
+                return Err(refuse(format!("BatchNormalization needs an input [N, C, H, W] or [N, C], found {x}")));
+            };
             for (what, tensor) in [("scale", scale), ("bias", bias), ("mean", mean), ("variance", variance)] {
                 per_channel(what, tensor, c)?;
             }

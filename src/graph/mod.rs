@@ -110,9 +110,9 @@ impl Graph {
         &self.nodes
     }
 
-    /// What is known of a value of this graph.
-    pub fn value(&self, id: ValueId) -> &Value {
-        &self.values[id.0]
+    /// What is known of a value; `None` for one of another graph, where this one has none of that number.
+    pub fn value(&self, id: ValueId) -> Option<&Value> {
+        self.values.get(id.0)
     }
 
     /// The number of values; ids run from 0.

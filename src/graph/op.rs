@@ -62,7 +62,7 @@ pub enum Op {
         /// Applied last.
         activation: Activation,
     },
-    /// Inference-mode batch normalisation; all four are `[C]`.
+    /// Inference-mode batch normalisation of `[N, C, H, W]` or `[N, C]`; all four are `[C]`.
     BatchNormalization {
         /// γ
         scale: Arc<Tensor<f32>>,

@@ -44,7 +44,7 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
         let op = Op::Conv { weight, bias: Some(tensor(&[0.5])), attributes: ConvAttributes::default(), activation: Activation::None };
         let y = g.add("conv", op, &[x]).unwrap();
         let bn = Op::BatchNormalization {
-            scale: tensor(&[2.0]),
+            scale: tensor(&[3.0]),
             bias: tensor(&[0.25]),
             mean: tensor(&[1.5]),
             variance: tensor(&[4.0]),
@@ -54,10 +54,32 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
     });
     assert_eq!(ops(&graph), ["Conv"]);
     let Op::Conv { weight, bias, .. } = &graph.nodes()[0].op else { panic!("no convolution") };
-    // f = 2/√4 = 1; bias (0.5 − 1.5)·1 + 0.25.
-    assert_eq!(weight.as_slice(), [3.0; 16]);
-    assert_eq!(bias.as_ref().unwrap().as_slice(), [-0.75]);
-    assert_eq!(graph.value(graph.outputs()[0]).name, "bn");
+    // f = 3/√4 = 1.5; bias (0.5 − 1.5)·1.5 + 0.25.
+    assert_eq!(weight.as_slice(), [4.5; 16]);
+    assert_eq!(bias.as_ref().unwrap().as_slice(), [-1.25]);
+    assert_eq!(graph.value(graph.outputs()[0]).unwrap().name, "bn");
+}
+
+#[test]
+fn a_batch_norm_folds_into_the_linear_layer_before_it() {
+    let graph = optimised(|g, x| {
+        let y = g.add("flatten", Op::Flatten, &[x]).unwrap();
+        let weight = Arc::new(Tensor::from_slice(Shape::new(&[2, 256]).unwrap(), &[3.0; 512]).unwrap());
+        let y = g.add("fc", Op::Gemm { weight, bias: None, activation: Activation::None }, &[y]).unwrap();
+        let bn = Op::BatchNormalization {
+            scale: tensor(&[3.0, 2.0]),
+            bias: tensor(&[0.25, 0.0]),
+            mean: tensor(&[1.0, 0.5]),
+            variance: tensor(&[4.0, 1.0]),
+            epsilon: 0.0,
+        };
+        let y = g.add("bn", bn, &[y]).unwrap();
+        g.add("relu", Op::Activation(Activation::Relu), &[y]).unwrap()
+    });
+    assert_eq!(ops(&graph), ["Flatten", "Gemm"]);
+    let Op::Gemm { weight, bias, activation } = &graph.nodes()[1].op else { panic!("no linear layer") };
+    assert_eq!([weight.as_slice()[0], weight.as_slice()[511]], [4.5, 6.0]);
+    assert_eq!((bias.as_ref().unwrap().as_slice(), *activation), (&[-1.25, -1.0][..], Activation::Relu));
 }
 
 #[test]

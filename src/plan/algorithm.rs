@@ -54,10 +54,11 @@ pub(super) struct Choice {
 pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
     let extent = |axis: usize| problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
     let beyond = (0..4).any(|side| problem.pads[side] >= extent(side % 2));
-    if beyond {
-        Choice { algorithm: Algorithm::Im2colGemm, reason: "padding beyond the kernel: a halo would be mostly zeros" }
-    } else if problem.is_depthwise() && input == Layout::Nchw16c {
+    if problem.is_depthwise() && input == Layout::Nchw16c {
+        // With any padding: no other algorithm computes it from blocks.
         Choice { algorithm: Algorithm::Depthwise, reason: "one kernel a channel" }
+    } else if beyond {
+        Choice { algorithm: Algorithm::Im2colGemm, reason: "padding beyond the kernel: a halo would be mostly zeros" }
     } else if input == Layout::Nchw {
         Choice { algorithm: Algorithm::Direct, reason: "few input channels: reads the NCHW planes" }
     } else if problem.kernel == [1, 1] {

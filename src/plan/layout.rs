@@ -60,7 +60,9 @@ pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Res
     let input = graph.input().value;
     let mut layouts = vec![Layout::Nchw16c; graph.value_count()];
     let mut readers = graph.nodes().iter().filter(|n| n.inputs.iter().any(|v| root[v.0] == input)).peekable();
-    if graph.input().channels < stridewise_kernels::BLOCK && readers.peek().is_some() && readers.all(|n| matches!(n.op, Op::Conv { .. })) {
+    // A residual is added block by block, so that as one the input is none of planes.
+    let convolves = |n: &Node| matches!(n.op, Op::Conv { .. }) && n.inputs.iter().skip(1).all(|v| root[v.0] != input);
+    if graph.input().channels < stridewise_kernels::BLOCK && readers.peek().is_some() && readers.all(convolves) {
         layouts[input.0] = Layout::Nchw;
     }
     let mut halos = vec![Halo::NONE; graph.value_count()];
@@ -74,7 +76,9 @@ pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Res
     }
     let mut geometry = Vec::with_capacity(shapes.len());
     for (value, shape) in shapes.iter().enumerate() {
-        geometry.push(Geometry::new(layouts[value], dims4(shape, &graph.value(ValueId(value)).name)?, halos[value])?);
+        let name = &graph.values[value].name;
+        let refuse = |e: stridewise_kernels::Error| Error::Graph { node: name.clone(), reason: e.to_string() };
+        geometry.push(Geometry::new(layouts[value], dims4(shape, name)?, halos[value]).map_err(refuse)?);
     }
     Ok(Buffers { root, geometry })
 }

@@ -88,8 +88,10 @@ impl Plan {
         };
         let builder = Builder { graph, shapes: &shapes, buffers: &buffers, request, packed };
         for (index, node) in graph.nodes().iter().enumerate() {
-            if buffers.root[node.output.0] != node.output {
-                if let Some(step) = plan.steps.last_mut() {
+            let root = buffers.root[node.output.0];
+            if root != node.output {
+                // Another name of what an earlier step wrote, not always the last one; of the graph's input there is no step.
+                if let Some(step) = plan.steps.iter_mut().find(|step| step.value.0 == root) {
                     step.aliases.push((node.output, shapes[node.output.0]));
                 }
                 continue;
@@ -197,7 +199,9 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
         let g = buffers.geometry_of(x);
         if let Some(problem) = problem_of(node, g.dims()) {
             let algorithm = algorithm::choose(&problem, g.layout(), request.numerics).algorithm;
-            bytes = bytes.saturating_add(PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout())?);
+            let needed = PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout());
+            let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
+            bytes = bytes.saturating_add(needed.map_err(refuse)?);
         }
     }
     within_limit(graph, request, bytes)
@@ -234,7 +238,7 @@ impl Builder<'_> {
         let table = self.request.table;
         let mut info = StepInfo {
             name: node.name.clone(),
-            value: self.graph.value(node.output).name.clone(),
+            value: self.graph.values[node.output.0].name.clone(),
             op: node.op.name(),
             input: self.shapes[x.0],
             output: self.shapes[node.output.0],

@@ -44,7 +44,8 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
-    /// Most bytes that activations, scratch and packed weights may take together.
+    /// Most bytes that activations, scratch and packed weights of a plan may take together. While another shape is planned, the
+    /// activations and scratch of the plan before are still there.
     pub max_memory: usize,
     /// N that is planned at first.
     pub batch: usize,
@@ -127,7 +128,7 @@ impl Session {
             for (value, shape) in std::iter::once(&step.value).chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
                 layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
-                tap(&model.graph().value(*value).name, tensor);
+                tap(&model.graph().values[value.0].name, tensor);
             }
             Ok(())
         })?;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use stridewise_kernels::Executor;
 use stridewise_kernels::denormals::FlushDenormals;
 
-/// Most threads that a pool may have.
-pub const MAX_THREADS: usize = 1024;
+/// Most threads that a pool may have: more parts than these are never made of a layer.
+pub const MAX_THREADS: usize = stridewise_kernels::MAX_THREADS;
 
 /// How long a thread waits for the next layer before it parks.
 const SPIN: Duration = Duration::from_micros(50);
@@ -69,7 +69,8 @@ impl std::fmt::Debug for ThreadPool {
     }
 }
 
-/// Every part runs with denormals flushed to zero; the thread's setting is restored after it.
+/// Every part runs with denormals flushed to zero; the thread's setting is restored after it. A part must not run the pool that
+/// it runs on: it would wait for itself.
 impl Executor for ThreadPool {
     fn threads(&self) -> usize {
         ThreadPool::threads(self)

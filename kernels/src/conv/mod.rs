@@ -124,8 +124,8 @@ impl Conv {
     /// `clamp` bounds the result (−∞, ∞ for no activation). `threads` is the number of threads that the work is cut up for.
     ///
     /// # Errors
-    /// When the problem is malformed, the geometries are not the problem's, the weights were packed for another problem, or
-    /// (direct and depthwise) the input's halo is smaller than the padding.
+    /// When the problem is malformed or not one for the algorithm, the geometries are not the problem's, the weights were packed for
+    /// another problem, layout or algorithm, or the input's halo is smaller than [`Algorithm::required_halo`].
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         problem: ConvProblem,

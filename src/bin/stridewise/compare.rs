@@ -23,9 +23,10 @@ const MAX_ERROR: f64 = 1e-5;
     group = ArgGroup::new("references").args(["reference", "taps"]).required(true).multiple(true),
     after_help = "\
 The output and every layer must have max|Δ| <= MAX_ERROR * max|ref|. The default allows for a float32 \
-reference, whose own error is as large as ours; against float64, 2e-6 is to be expected. With --rtol or \
---atol, each element must have |Δ| <= ATOL + RTOL * |ref| instead; with --max-error too, both. A value that \
-is NaN or infinite where its reference is not is beyond any tolerance.
+reference, whose own error is as large as ours; against float64, up to 2e-6 is to be expected with \
+--numerics exact, up to 4e-6 with fast. With --rtol or --atol, each element must have \
+|Δ| <= ATOL + RTOL * |ref| instead; with --max-error too, both. A value that is NaN or infinite where its \
+reference is not is beyond any tolerance.
 
 Taps are activations by torchvision's node names (`layer1.0.relu_1`), as tools/export_taps.py writes them.
 
