@@ -74,7 +74,7 @@ fn conv_bn(g: &mut Graph, name: &str, x: ValueId, [oc, c, k]: [usize; 3], gamma:
     let pad = k / 2;
     let attributes = ConvAttributes { pads: [pad; 4], ..Default::default() };
     let weight = tensor("weight", &[oc, c, k, k], Init::Normal { std: 0.2 });
-    let y = g.add(name, Op::Conv { weight, bias: None, attributes, activation: Activation::None }, &[x]).unwrap();
+    let y = g.add(name, Op::Conv { weight: weight.into(), bias: None, attributes, activation: Activation::None }, &[x]).unwrap();
     let bn = Op::BatchNormalization {
         scale: tensor("scale", &[oc], Init::Constant(gamma)),
         bias: tensor("bias", &[oc], Init::Constant(0.0)),

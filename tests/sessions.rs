@@ -96,7 +96,7 @@ fn every_op_runs_alone_and_in_every_layout() {
     };
     let pool = |k, s, p| PoolAttributes { kernel: [k; 2], stride: [s; 2], pads: [p; 4], ceil_mode: true };
     let conv = Op::Conv {
-        weight: ones(&[4, 20, 3, 3]),
+        weight: ones(&[4, 20, 3, 3]).into(),
         bias: Some(ones(&[4])),
         attributes: ConvAttributes { pads: [2, 0, 0, 3], stride: [2, 1], dilation: [1, 2], groups: 1 },
         activation: Activation::Clamp(0.0, 6.0),
@@ -134,7 +134,7 @@ fn every_op_runs_alone_and_in_every_layout() {
     let mut graph = Graph::new("head", 3, [2, 2]);
     let input = graph.input().value;
     let flat = graph.add("flatten", Op::Flatten, &[input]).unwrap();
-    let logits = graph.add("fc", Op::Gemm { weight: ones(&[5, 12]), bias: None, activation: Activation::None }, &[flat]).unwrap();
+    let logits = graph.add("fc", Op::Gemm { weight: ones(&[5, 12]).into(), bias: None, activation: Activation::None }, &[flat]).unwrap();
     let output = graph.add("softmax", Op::Softmax, &[logits]).unwrap();
     graph.set_outputs(&[output]);
     let y = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap().run(&ones(&[1, 3, 2, 2])).unwrap();
@@ -148,7 +148,7 @@ fn a_depthwise_convolution_may_be_padded_beyond_its_kernel() {
     let mut graph = Graph::new("padded", 20, [3, 4]);
     let input = graph.input().value;
     let attributes = ConvAttributes { pads: [1, 2, 0, 1], groups: 20, ..Default::default() };
-    let op = Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None };
+    let op = Op::Conv { weight: weight.into(), bias: None, attributes, activation: Activation::None };
     let output = graph.add("conv", op, &[input]).unwrap();
     graph.set_outputs(&[output]);
     let mut x = zeros(&[1, 20, 3, 4]);
@@ -166,7 +166,7 @@ fn the_networks_input_may_be_the_residual_of_its_last_convolution() {
         let mut weight = zeros(&[oc, c, 3, 3]);
         weight.as_mut_slice().fill(value);
         let attributes = ConvAttributes { pads: [1; 4], ..Default::default() };
-        Op::Conv { weight: Arc::new(weight), bias: None, attributes, activation: Activation::None }
+        Op::Conv { weight: weight.into(), bias: None, attributes, activation: Activation::None }
     };
     let mut graph = Graph::new("correction", 3, [6, 5]);
     let input = graph.input().value;

@@ -292,3 +292,39 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     assert!(error.to_string().contains("conv1.weight"), "{error}");
     assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_file_that_is_replaced_does_no_harm_and_one_that_is_written_to_is_refused() {
+    let folder = Folder::new();
+    // Wide enough for weights that are read when a session packs them.
+    let arch = Arch::ResNet(ResNet::new(Block::Basic, [1, 1, 1, 1]));
+    let list = tensors(arch, 10);
+    let path = folder.write(&list);
+    let expected = logits(&Model::from_safetensors(arch, &path).unwrap());
+
+    let model = Model::from_safetensors(arch, &path).unwrap();
+    let mut other = tensors(arch, 10);
+    other.iter_mut().for_each(|(_, t)| t.as_mut_slice().iter_mut().for_each(|v| *v *= 0.5));
+    assert_eq!(folder.write(&other), path);
+    assert_eq!(logits(&model), expected, "replaced");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(logits(&Model::from_safetensors(arch, folder.write(&list)).unwrap()), expected);
+
+    let model = Model::from_safetensors(arch, &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(bytes.len() as u64 / 2).unwrap();
+    let error = model.session(&SessionOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::Io { .. } | Error::Format { .. }) && error.to_string().contains("w.safetensors"), "{error}");
+}
+
+#[test]
+fn weights_that_a_batch_norm_makes_infinite_are_named() {
+    let folder = Folder::new();
+    let mut list = tensors(CIFAR, 10);
+    let mut fill = |name: &str, value: f32| list.iter_mut().find(|(n, _)| n == name).unwrap().1.as_mut_slice().fill(value);
+    fill("layer1.0.conv2.weight", 1e30);
+    fill("layer1.0.bn2.weight", 1e30);
+    let model = Model::from_safetensors(CIFAR, folder.write(&list)).unwrap();
+    let error = model.session(&SessionOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("layer1.0.conv2") && error.contains("channel 0"), "{error}");
+}

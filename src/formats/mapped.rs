@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use memmap2::Mmap;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -13,6 +14,11 @@ use std::path::Path;
 /// # Errors
 /// When the file can't be opened or mapped, or is empty; a device or a pipe is refused before it is opened.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
+    Ok(open_and_map(path)?.1)
+}
+
+/// Likewise, and hands out the open file.
+pub(crate) fn open_and_map(path: &Path) -> Result<(File, Mmap)> {
     let io = |source| Error::Io { path: path.into(), source };
     let metadata = std::fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
@@ -21,9 +27,10 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     if metadata.len() == 0 {
         return Err(Error::Format { path: path.into(), reason: "the file is empty".into() });
     }
-    let file = std::fs::File::open(path).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
     // SAFETY: the map is only read. That nobody truncates the file meanwhile is asked of the caller; nothing in the language can
     // promise it.
     #[allow(unsafe_code)]
-    unsafe { Mmap::map(&file) }.map_err(io)
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok((file, map))
 }

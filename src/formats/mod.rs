@@ -3,3 +3,4 @@
 pub(crate) mod mapped;
 mod names;
 pub mod safetensors;
+mod stored;

@@ -2,15 +2,17 @@
 
 use super::mapped;
 use super::names::torchvision_name;
+use super::stored::{StoredFile, StoredTensor};
 use crate::error::{Error, Result, WeightMismatch};
-use crate::graph::Graph;
+use crate::graph::{Graph, Weight};
 use crate::models::{Arch, Parameter, WeightSource};
+use crate::tensor::Tensor;
 use crate::tensor::half::{bf16_to_f32, f16_to_f32};
-use crate::tensor::{Shape, Tensor};
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a file holds: a network that is not optimised yet.
 pub struct Loaded {
@@ -22,17 +24,19 @@ pub struct Loaded {
     pub metadata: HashMap<String, String>,
 }
 
-/// Loads a network from a file, which is mapped into memory while this runs. Without an architecture it is the one that the
-/// metadata's `arch` names, or else inferred from the tensors' names and shapes.
+/// Loads a network from a file. Without an architecture it is the one that the metadata's `arch` names, or else inferred from the
+/// tensors' names and shapes.
 ///
-/// The file must not change while it is loaded: a file that another program truncates meanwhile ends the process, as with
-/// every memory map.
+/// The file is mapped into memory while this runs, and must not change meanwhile: if another program truncates it, the process
+/// ends, as with every memory map. Afterwards it stays open, and large weights are read from it again when a session packs them;
+/// a session is refused when the file has been written to by then. Replacing it by another file of its name does no harm.
 ///
 /// # Errors
 /// When the file can't be read, is corrupt, holds a tensor of another type or a value that is not finite, or does not fit
 /// the architecture: one error lists every missing, unexpected and misshaped tensor.
 pub fn load(arch: Option<Arch>, path: &Path) -> Result<Loaded> {
-    load_bytes(arch, &mapped::map(path)?, path)
+    let (file, map) = mapped::open_and_map(path)?;
+    load_from(WeightFile::parse(&map, path, Some(Arc::new(StoredFile::new(path, file)?)))?, arch)
 }
 
 /// Loads a network from the bytes of a file; `path` names them in errors.
@@ -40,7 +44,11 @@ pub fn load(arch: Option<Arch>, path: &Path) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn load_bytes(arch: Option<Arch>, bytes: &[u8], path: &Path) -> Result<Loaded> {
-    let file = WeightFile::parse(bytes, path)?;
+    load_from(WeightFile::parse(bytes, path, None)?, arch)
+}
+
+fn load_from(file: WeightFile<'_>, arch: Option<Arch>) -> Result<Loaded> {
+    let path = file.path;
     // The error with the file in it.
     let in_file = |error: Error, found: String| match error {
         Error::Arch { reason, .. } => Error::Arch { found: format!("{found} {}", path.display()), reason },
@@ -61,12 +69,15 @@ pub fn load_bytes(arch: Option<Arch>, bytes: &[u8], path: &Path) -> Result<Loade
 /// The tensors of a file by their torchvision names.
 struct WeightFile<'a> {
     path: &'a Path,
+    bytes: &'a [u8],
+    /// The file, where its tensors may be read later.
+    stored: Option<Arc<StoredFile>>,
     tensors: HashMap<String, safetensors::tensor::TensorView<'a>>,
     metadata: HashMap<String, String>,
 }
 
 impl<'a> WeightFile<'a> {
-    fn parse(bytes: &'a [u8], path: &'a Path) -> Result<WeightFile<'a>> {
+    fn parse(bytes: &'a [u8], path: &'a Path, stored: Option<Arc<StoredFile>>) -> Result<WeightFile<'a>> {
         let refuse = |reason: String| Error::Format { path: path.into(), reason };
         if let Some(advice) = pickle_advice(bytes, path) {
             return Err(refuse(advice));
@@ -83,7 +94,7 @@ impl<'a> WeightFile<'a> {
                 return Err(refuse(format!("two tensors are both `{name}` by torchvision's names")));
             }
         }
-        Ok(WeightFile { path, tensors, metadata: header.metadata().clone().unwrap_or_default() })
+        Ok(WeightFile { path, bytes, stored, tensors, metadata: header.metadata().clone().unwrap_or_default() })
     }
 
     /// Compares all names and shapes with those needed, before any data is read.
@@ -113,49 +124,88 @@ fn same_matrix(expected: &[usize], found: &[usize]) -> bool {
         || matches!((expected, found), (&[rows, columns], &[r, c, h, w]) if rows == r && c.checked_mul(h).and_then(|p| p.checked_mul(w)) == Some(columns))
 }
 
+/// Weights of fewer elements are kept in memory.
+const STORED_FROM: usize = 1 << 16;
+
 impl WeightSource for &WeightFile<'_> {
     fn tensor(&mut self, parameter: &Parameter) -> Result<Tensor<f32>> {
-        let refuse = |reason: String| Error::Format { path: self.path.into(), reason };
-        let view = self.tensors.get(&parameter.name).ok_or_else(|| refuse(format!("tensor `{}` is missing", parameter.name)))?;
-        read(self.path, &parameter.name, view, parameter.shape)
+        let view = self.view(parameter)?;
+        let mut tensor = Tensor::zeros(parameter.shape)?;
+        decode(view.dtype(), view.data(), tensor.as_mut_slice());
+        match first_not_finite(tensor.as_slice()) {
+            None => Ok(tensor),
+            Some((index, value)) => Err(self.not_finite(parameter, index, value)),
+        }
+    }
+
+    fn weight(&mut self, parameter: &Parameter) -> Result<Weight> {
+        let Some(file) = self.stored.clone().filter(|_| parameter.shape.elements() >= STORED_FROM) else {
+            return Ok(self.tensor(parameter)?.into());
+        };
+        let view = self.view(parameter)?;
+        let (dtype, data) = (view.dtype(), view.data());
+        let mut values = [0.0; PIECE];
+        for (piece, bytes) in data.chunks(PIECE * dtype.bitsize() / 8).enumerate() {
+            let values = &mut values[..bytes.len() * 8 / dtype.bitsize()];
+            decode(dtype, bytes, values);
+            if let Some((index, value)) = first_not_finite(values) {
+                return Err(self.not_finite(parameter, piece * PIECE + index, value));
+            }
+        }
+        let offset = (data.as_ptr().addr() - self.bytes.as_ptr().addr()) as u64;
+        let (name, shape) = (parameter.name.clone(), parameter.shape);
+        Ok(Weight::stored(shape, Arc::new(StoredTensor { file, name, shape, dtype, offset })))
     }
 }
 
-/// Widens a tensor to f32; refuses values that are not finite.
-fn read(path: &Path, name: &str, view: &safetensors::tensor::TensorView<'_>, shape: Shape) -> Result<Tensor<f32>> {
-    let mut tensor = Tensor::zeros(shape)?;
-    let destination = tensor.as_mut_slice();
-    let data = view.data();
-    let what = || format!("{}: tensor `{name}`", path.display());
-    if !same_matrix(shape.dims(), view.shape()) {
-        return Err(Error::Shape { what: what(), expected: shape.to_string(), found: format!("{:?}", view.shape()) });
+impl WeightFile<'_> {
+    /// The tensor of a parameter, of its shape and of a type that [`decode`] knows.
+    fn view(&self, parameter: &Parameter) -> Result<&safetensors::tensor::TensorView<'_>> {
+        let refuse = |reason: String| Error::Format { path: self.path.into(), reason };
+        let view = self.tensors.get(&parameter.name).ok_or_else(|| refuse(format!("tensor `{}` is missing", parameter.name)))?;
+        let what = || format!("{}: tensor `{}`", self.path.display(), parameter.name);
+        if !same_matrix(parameter.shape.dims(), view.shape()) {
+            let (expected, found) = (parameter.shape.to_string(), format!("{:?}", view.shape()));
+            return Err(Error::Shape { what: what(), expected, found });
+        }
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(Error::DType { what: what(), expected: "F32, F16 or BF16".into(), found: format!("{:?}", view.dtype()) });
+        }
+        Ok(view)
     }
-    match view.dtype() {
-        Dtype::F32 => bytemuck::cast_slice_mut(destination).copy_from_slice(data),
-        Dtype::F16 => widen(data, destination, f16_to_f32),
-        Dtype::BF16 => widen(data, destination, bf16_to_f32),
-        other => {
-            let (expected, found) = ("F32, F16 or BF16".into(), format!("{other:?}"));
-            return Err(Error::DType { what: what(), expected, found });
+
+    fn not_finite(&self, parameter: &Parameter, index: usize, value: f32) -> Error {
+        Error::NonFinite { path: self.path.into(), tensor: parameter.name.clone(), index, value }
+    }
+}
+
+/// Elements that are decoded at a time.
+const PIECE: usize = 4096;
+
+/// Widens the elements of an F32, F16 or BF16 tensor, little-endian and at any address, to f32.
+pub(super) fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    match dtype {
+        Dtype::F16 => widen(bytes, values, f16_to_f32),
+        Dtype::BF16 => widen(bytes, values, bf16_to_f32),
+        _ => {
+            bytemuck::cast_slice_mut(values).copy_from_slice(bytes);
+            if cfg!(target_endian = "big") {
+                values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+            }
         }
     }
-    if cfg!(target_endian = "big") && view.dtype() == Dtype::F32 {
-        destination.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
-    }
+}
+
+/// The first NaN or infinity and where it is.
+pub(super) fn first_not_finite(values: &[f32]) -> Option<(usize, f32)> {
     // A piece at a time without a branch inside, which becomes SIMD code.
     let finite = |piece: &[f32]| piece.iter().fold(true, |all, v| all & v.is_finite());
-    if destination.chunks(4096).all(finite) {
-        return Ok(tensor);
-    }
-    match destination.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(Error::NonFinite { path: path.into(), tensor: name.into(), index, value: destination[index] }),
-        None => Ok(tensor),
-    }
+    let piece = values.chunks(PIECE).position(|piece| !finite(piece))?;
+    values.iter().copied().enumerate().skip(piece * PIECE).find(|(_, v)| !v.is_finite())
 }
 
 /// Half-precision data may start at any byte, so it is copied through an aligned buffer, a piece at a time.
 fn widen<H: bytemuck::Pod>(data: &[u8], destination: &mut [f32], convert: impl Fn(&[H], &mut [f32])) {
-    const PIECE: usize = 4096;
     let mut halves = [H::zeroed(); PIECE];
     for (bytes, out) in data.chunks(PIECE * size_of::<H>()).zip(destination.chunks_mut(PIECE)) {
         let halves = &mut halves[..out.len()];

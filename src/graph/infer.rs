@@ -170,10 +170,9 @@ fn pooled(node: &Node, pool: &PoolAttributes, axis: usize, size: usize) -> Resul
 mod tests {
     use super::*;
     use crate::graph::{Activation, ConvAttributes};
-    use std::sync::Arc;
 
     fn conv(dims: &[usize], attributes: ConvAttributes) -> Op {
-        let weight = Arc::new(Tensor::zeros(Shape::new(dims).unwrap()).unwrap());
+        let weight = Tensor::zeros(Shape::new(dims).unwrap()).unwrap().into();
         Op::Conv { weight, bias: None, attributes, activation: Activation::None }
     }
 
@@ -205,7 +204,7 @@ mod tests {
         let error = single(conv(&[8, 3, 9, 9], ConvAttributes::default()), 3, [8, 8]).unwrap_err().to_string();
         assert!(error.contains("`node`"), "{error}");
         let gemm =
-            Op::Gemm { weight: Arc::new(Tensor::zeros(Shape::new(&[5, 9]).unwrap()).unwrap()), bias: None, activation: Activation::None };
+            Op::Gemm { weight: Tensor::zeros(Shape::new(&[5, 9]).unwrap()).unwrap().into(), bias: None, activation: Activation::None };
         assert!(single(gemm, 3, [8, 8]).is_err());
     }
 }

@@ -4,8 +4,10 @@
 
 mod infer;
 mod op;
+mod weight;
 
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
+pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};
 

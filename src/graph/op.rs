@@ -1,5 +1,6 @@
 //! The operations a graph is made of, named after ONNX and with its attribute semantics.
 
+use super::Weight;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub enum Op {
     /// shape that is added before the activation.
     Conv {
         /// `[OC, C/groups, KH, KW]`
-        weight: Arc<Tensor<f32>>,
+        weight: Weight,
         /// `[OC]`
         bias: Option<Arc<Tensor<f32>>>,
         /// Stride, pads, dilation, groups.
@@ -93,7 +94,7 @@ pub enum Op {
     /// y = x·Wᵀ + b on `[N, F]`; weight `[OF, F]`, bias `[OF]`.
     Gemm {
         /// `[OF, F]`
-        weight: Arc<Tensor<f32>>,
+        weight: Weight,
         /// `[OF]`
         bias: Option<Arc<Tensor<f32>>>,
         /// Applied last.

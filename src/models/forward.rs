@@ -5,8 +5,8 @@
 use super::block::Shortcut;
 use super::module::{Kind, Module, Parameter, join};
 use crate::error::{Error, Result};
-use crate::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes, ValueId};
-use crate::tensor::Tensor;
+use crate::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes, ValueId, Weight};
+use crate::tensor::{Shape, Tensor};
 use std::sync::Arc;
 
 /// Where a network's tensors come from: a file, or an initialisation.
@@ -16,6 +16,14 @@ pub trait WeightSource {
     /// # Errors
     /// When there is none, or no memory for it.
     fn tensor(&mut self, parameter: &Parameter) -> Result<Tensor<f32>>;
+
+    /// The weights of a convolution or linear layer: the tensor, unless they can be read later.
+    ///
+    /// # Errors
+    /// As [`WeightSource::tensor`].
+    fn weight(&mut self, parameter: &Parameter) -> Result<Weight> {
+        Ok(self.tensor(parameter)?.into())
+    }
 }
 
 /// Writes the graph of a network for inputs `[N, channels, H, W]`.
@@ -104,25 +112,24 @@ impl Forward<'_> {
     }
 
     fn leaf(&mut self, path: &str, module: &Module, kind: &Kind) -> Result<Op> {
-        let mut tensors = Vec::new();
-        for mut parameter in module.parameters()? {
+        let refuse = || Error::Graph { node: path.into(), reason: "its parameters are not those of its kind".into() };
+        let mut parameters = module.parameters()?.into_iter().map(|mut parameter| {
             // A leaf's parameters are listed as `.weight`.
             parameter.name.insert_str(0, path);
-            tensors.push(self.tensor(&parameter)?);
-        }
-        let mut tensors = tensors.into_iter();
-        let refuse = || Error::Graph { node: path.into(), reason: "its parameters are not those of its kind".into() };
-        let mut next = || tensors.next().ok_or_else(refuse);
+            parameter
+        });
+        let mut next = || parameters.next().ok_or_else(refuse);
         Ok(match *kind {
             Kind::Conv2d { stride, padding: [ph, pw], groups, bias, oc, .. } => {
                 let attributes = ConvAttributes { stride, pads: [ph, pw, ph, pw], dilation: [1, 1], groups };
-                let weight = next()?;
-                let bias = if bias { Some(next()?) } else { None };
+                let weight = self.weight(&next()?)?;
+                let bias = if bias { Some(self.tensor(&next()?)?) } else { None };
                 self.channels = oc;
                 Op::Conv { weight, bias, attributes, activation: Activation::None }
             }
             Kind::BatchNorm2d { .. } => {
-                Op::BatchNormalization { scale: next()?, bias: next()?, mean: next()?, variance: next()?, epsilon: 1e-5 }
+                let mut tensor = || self.tensor(&next()?);
+                Op::BatchNormalization { scale: tensor()?, bias: tensor()?, mean: tensor()?, variance: tensor()?, epsilon: 1e-5 }
             }
             Kind::Relu => Op::Activation(Activation::Relu),
             Kind::MaxPool2d { kernel, stride, padding } => {
@@ -130,7 +137,10 @@ impl Forward<'_> {
             }
             Kind::AdaptiveAvgPool2d { size: [1, 1] } => Op::GlobalAveragePool,
             Kind::AdaptiveAvgPool2d { size } => Op::AdaptiveAveragePool(size),
-            Kind::Linear { .. } => Op::Gemm { weight: next()?, bias: Some(next()?), activation: Activation::None },
+            Kind::Linear { .. } => {
+                let weight = self.weight(&next()?)?;
+                Op::Gemm { weight, bias: Some(self.tensor(&next()?)?), activation: Activation::None }
+            }
             Kind::Dropout => Op::Dropout,
             Kind::Sequential | Kind::Block { .. } | Kind::Network { .. } => return Err(refuse()),
         })
@@ -138,11 +148,14 @@ impl Forward<'_> {
 
     fn tensor(&mut self, parameter: &Parameter) -> Result<Arc<Tensor<f32>>> {
         let tensor = self.source.tensor(parameter)?;
-        if tensor.shape() != parameter.shape {
-            let (what, expected, found) = (parameter.name.clone(), parameter.shape.to_string(), tensor.shape().to_string());
-            return Err(Error::Shape { what, expected, found });
-        }
+        check_shape(parameter, tensor.shape())?;
         Ok(Arc::new(tensor))
+    }
+
+    fn weight(&mut self, parameter: &Parameter) -> Result<Weight> {
+        let weight = self.source.weight(parameter)?;
+        check_shape(parameter, weight.shape())?;
+        Ok(weight)
     }
 
     /// Adds a node named after `name`, numbered when the name is taken.
@@ -156,6 +169,13 @@ impl Forward<'_> {
         }
         self.graph.add(unique, op, inputs)
     }
+}
+
+fn check_shape(parameter: &Parameter, found: Shape) -> Result<()> {
+    if found == parameter.shape {
+        return Ok(());
+    }
+    Err(Error::Shape { what: parameter.name.clone(), expected: parameter.shape.to_string(), found: found.to_string() })
 }
 
 impl Module {

@@ -1,6 +1,6 @@
 //! Folds inference-mode BatchNorm into the convolution before it (Jacob et al., Quantization and training of neural networks
 //! for efficient integer-arithmetic-only inference, 2018, section 3.2): with f = γ / √(σ² + ε), the weights of an output
-//! channel are multiplied by f and its bias becomes (b − μ)·f + β. Computed in f64, rounded once.
+//! channel are multiplied by f and its bias becomes (b − μ)·f + β. Computed in f64, rounded once: the weights when they are read.
 
 use super::{producers, sole_producer, uses};
 use crate::error::{Error, Result};
@@ -27,23 +27,20 @@ pub(super) fn run(graph: &mut Graph) -> Result<()> {
         }
         let channels = scale.as_slice().len();
         let mut new_bias = Tensor::zeros(Shape::new(&[channels])?)?;
-        // The weights are ours alone unless the graph was cloned: then they are copied here.
-        let weights = Arc::make_mut(weight).as_mut_slice();
-        let per_channel = weights.len() / channels;
-        for (channel, row) in weights.chunks_exact_mut(per_channel.max(1)).enumerate() {
+        let mut factors = Vec::with_capacity(channels);
+        for channel in 0..channels {
             let at = |t: &Tensor<f32>| f64::from(t.as_slice()[channel]);
             let factor = at(scale) / (at(variance) + epsilon).sqrt();
-            for w in row.iter_mut() {
-                *w = (f64::from(*w) * factor) as f32;
-            }
             let old = bias.as_ref().map_or(0.0, |b| at(b));
             let folded = ((old - at(mean)) * factor + at(beta)) as f32;
-            if !folded.is_finite() || row.iter().any(|w| !w.is_finite()) {
-                let reason = format!("folded into `{}`, channel {channel} is not finite", before[producer].name);
+            if !folded.is_finite() {
+                let reason = format!("folded into `{}`, the bias of channel {channel} is not finite", before[producer].name);
                 return Err(Error::Graph { node: node.name.clone(), reason });
             }
+            factors.push(factor);
             new_bias.as_mut_slice()[channel] = folded;
         }
+        weight.scale(&factors);
         *bias = Some(Arc::new(new_bias));
         // The convolution now writes what the BatchNorm wrote.
         before[producer].output = node.output;

@@ -14,7 +14,7 @@ fn tensor(values: &[f32]) -> Arc<Tensor<f32>> {
 }
 
 fn conv(oc: usize, c: usize, activation: Activation) -> Op {
-    Op::Conv { weight: zeros(&[oc, c, 1, 1]), bias: None, attributes: ConvAttributes::default(), activation }
+    Op::Conv { weight: zeros(&[oc, c, 1, 1]).into(), bias: None, attributes: ConvAttributes::default(), activation }
 }
 
 fn batch_norm(c: usize) -> Op {
@@ -40,7 +40,7 @@ fn optimised(build: impl FnOnce(&mut Graph, ValueId) -> ValueId) -> Graph {
 #[test]
 fn a_batch_norm_folds_into_the_convolution_before_it() {
     let graph = optimised(|g, x| {
-        let weight = Arc::new(Tensor::from_slice(Shape::new(&[1, 16, 1, 1]).unwrap(), &[3.0; 16]).unwrap());
+        let weight = Tensor::from_slice(Shape::new(&[1, 16, 1, 1]).unwrap(), &[3.0; 16]).unwrap().into();
         let op = Op::Conv { weight, bias: Some(tensor(&[0.5])), attributes: ConvAttributes::default(), activation: Activation::None };
         let y = g.add("conv", op, &[x]).unwrap();
         let bn = Op::BatchNormalization {
@@ -55,7 +55,7 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
     assert_eq!(ops(&graph), ["Conv"]);
     let Op::Conv { weight, bias, .. } = &graph.nodes()[0].op else { panic!("no convolution") };
     // f = 3/√4 = 1.5; bias (0.5 − 1.5)·1.5 + 0.25.
-    assert_eq!(weight.as_slice(), [4.5; 16]);
+    assert_eq!(weight.read("conv").unwrap().as_slice(), [4.5; 16]);
     assert_eq!(bias.as_ref().unwrap().as_slice(), [-1.25]);
     assert_eq!(graph.value(graph.outputs()[0]).unwrap().name, "bn");
 }
@@ -64,7 +64,7 @@ fn a_batch_norm_folds_into_the_convolution_before_it() {
 fn a_batch_norm_folds_into_the_linear_layer_before_it() {
     let graph = optimised(|g, x| {
         let y = g.add("flatten", Op::Flatten, &[x]).unwrap();
-        let weight = Arc::new(Tensor::from_slice(Shape::new(&[2, 256]).unwrap(), &[3.0; 512]).unwrap());
+        let weight = Tensor::from_slice(Shape::new(&[2, 256]).unwrap(), &[3.0; 512]).unwrap().into();
         let y = g.add("fc", Op::Gemm { weight, bias: None, activation: Activation::None }, &[y]).unwrap();
         let bn = Op::BatchNormalization {
             scale: tensor(&[3.0, 2.0]),
@@ -78,6 +78,7 @@ fn a_batch_norm_folds_into_the_linear_layer_before_it() {
     });
     assert_eq!(ops(&graph), ["Flatten", "Gemm"]);
     let Op::Gemm { weight, bias, activation } = &graph.nodes()[1].op else { panic!("no linear layer") };
+    let weight = weight.read("fc").unwrap();
     assert_eq!([weight.as_slice()[0], weight.as_slice()[511]], [4.5, 6.0]);
     assert_eq!((bias.as_ref().unwrap().as_slice(), *activation), (&[-1.25, -1.0][..], Activation::Relu));
 }

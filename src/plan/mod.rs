@@ -13,7 +13,7 @@ pub use step::StepInfo;
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 use crate::model::PackedCache;
-use crate::tensor::Shape;
+use crate::tensor::{Shape, Tensor};
 use layout::{Buffers, problem_of};
 use memory::Lifetime;
 use std::ops::Range;
@@ -262,7 +262,7 @@ impl Builder<'_> {
                     &problem,
                     choice.algorithm,
                     input.layout(),
-                    weight.as_slice(),
+                    || weight.read(&node.name),
                     bias,
                     self.request.executor,
                 )?;
@@ -338,11 +338,11 @@ impl PackedCache {
         problem: &stridewise_kernels::ConvProblem,
         algorithm: Algorithm,
         layout: Layout,
-        weight: &[f32],
+        weight: impl FnOnce() -> Result<Arc<Tensor<f32>>>,
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<Arc<PackedWeights>> {
         let key = PackedKey { node, isa: table.isa(), order: algorithm.weight_order(), layout, kernel: problem.kernel };
-        self.get_or_insert(key, || Ok(PackedWeights::pack(table, problem, algorithm, layout, weight, bias, executor)?))
+        self.get_or_insert(key, || Ok(PackedWeights::pack(table, problem, algorithm, layout, weight()?.as_slice(), bias, executor)?))
     }
 }
