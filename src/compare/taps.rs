@@ -91,11 +91,7 @@ impl TapFile {
     }
 }
 
-fn decode<T: Element, const BYTES: usize>(
-    tensor: &TensorView<'_>,
-    shape: Shape,
-    element: impl Fn([u8; BYTES]) -> T,
-) -> Result<Tensor<T>> {
+fn decode<T: Element, const BYTES: usize>(tensor: &TensorView<'_>, shape: Shape, element: impl Fn([u8; BYTES]) -> T) -> Result<Tensor<T>> {
     let mut decoded = Tensor::zeros(shape)?;
     let (chunks, _) = tensor.data().as_chunks::<BYTES>();
     for (to, from) in decoded.as_mut_slice().iter_mut().zip(chunks) {
