@@ -209,12 +209,12 @@ fn taps_of_shared_buffers_have_the_values_of_their_own_step() {
 /// A thread of the caller's pool that waits for others while it makes a session may take up a task that makes another one.
 #[test]
 fn sessions_may_be_made_inside_the_pool_that_they_run_on() {
-    let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
+    let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap());
     let pool = ThreadPool::from_rayon(rayon.clone());
-    for _ in 0..5 {
+    for _ in 0..20 {
         let model = small();
         let made = rayon.install(|| {
-            (0..12)
+            (0..32)
                 .into_par_iter()
                 .map(|_| {
                     let options = SessionOptions { threads: Threads::Pool(pool.clone()), size: Some([32, 32]), ..Default::default() };
