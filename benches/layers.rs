@@ -1,10 +1,11 @@
-//! Convolution and pooling over the shapes of ResNet-50, on every instruction set of this machine, one thread. Throughput counts a
-//! multiply-add as two operations: compare it with what `stridewise isa` measures as the FMA peak.
+//! Every kernel family over the shapes of ResNet-50, on every instruction set of this machine, one thread. A convolution's throughput
+//! counts a multiply-add as two operations: compare it with what `stridewise isa` measures as the FMA peak.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
 use std::time::Duration;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{AlignedBuffer, BLOCK, ConvProblem, Geometry, Halo, Inline, Isa, KernelTable, Layout};
 
@@ -120,5 +121,40 @@ fn pooling(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, pooling);
+/// What no convolution took into its epilogue: bound by memory, so throughput is bytes read and written.
+fn elementwise(c: &mut Criterion) {
+    let mut group = c.benchmark_group("elementwise");
+    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    let geometry = Geometry::new(Layout::Nchw16c, [1, 256, 56, 56], Halo::NONE).unwrap();
+    let (a, b, mut output) = (buffer(geometry.len()), buffer(geometry.len()), buffer(geometry.len()));
+    let per_channel = [0.5; 256];
+    let relu = (0.0, f32::INFINITY);
+    for &isa in Isa::available() {
+        let table = KernelTable::get(isa).unwrap();
+        let ops = [
+            ("add", Elementwise::add(geometry, geometry, geometry, relu, table).unwrap(), Some(&*b)),
+            ("clamp", Elementwise::clamp(geometry, geometry, relu, table).unwrap(), None),
+            ("affine", Elementwise::affine(geometry, geometry, &per_channel, &per_channel, relu, table).unwrap(), None),
+        ];
+        for (name, op, second) in ops {
+            let buffers = if second.is_some() { 3 } else { 2 };
+            group.throughput(Throughput::Bytes((buffers * geometry.len() * size_of::<f32>()) as u64));
+            group.bench_function(BenchmarkId::new(isa.name(), format!("{name} of 256x56x56")), |bench| {
+                bench.iter(|| op.run(&Inline, &a, second, &mut output).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The head of a classifier: the same plain code on every instruction set.
+fn softmax(c: &mut Criterion) {
+    let mut group = c.benchmark_group("softmax");
+    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    let mut row = buffer(1000);
+    group.bench_function("1000 classes", |b| b.iter(|| stridewise_kernels::softmax::softmax_rows(&mut row, 1000)));
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, pooling, elementwise, softmax);
 criterion_main!(benches);

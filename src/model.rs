@@ -37,6 +37,14 @@ impl Model {
         Model::from_loaded(safetensors::load(arch.into(), path.as_ref())?)
     }
 
+    /// Reads the bytes of a safetensors file that are in memory, for example embedded in the program.
+    ///
+    /// # Errors
+    /// As [`Model::from_safetensors`]; errors name the file as `bytes in memory`.
+    pub fn from_safetensors_bytes(arch: impl Into<Option<Arch>>, bytes: &[u8]) -> Result<Model> {
+        Model::from_loaded(safetensors::load_bytes(arch.into(), bytes, Path::new("bytes in memory"))?)
+    }
+
     /// Random weights, initialised as PyTorch does; the same for a seed on every machine.
     ///
     /// # Errors

@@ -66,6 +66,17 @@ fn files_of_every_precision_load_and_differ_by_their_rounding_alone() {
 }
 
 #[test]
+fn bytes_in_memory_load_as_the_file_does() {
+    let folder = Folder::new();
+    let path = folder.write(&tensors(CIFAR, 10));
+    let bytes = std::fs::read(&path).unwrap();
+    let expected = logits(&Model::from_safetensors(CIFAR, &path).unwrap());
+    assert_eq!(logits(&Model::from_safetensors_bytes(None, &bytes).unwrap()), expected);
+    let error = Model::from_safetensors_bytes(None, &bytes[..100]).unwrap_err().to_string();
+    assert!(error.contains("bytes in memory"), "{error}");
+}
+
+#[test]
 fn the_architecture_and_the_number_of_classes_come_from_the_file() {
     let folder = Folder::new();
     for (arch, classes) in
