@@ -32,7 +32,7 @@ fn classify_ranks_classes_and_times_each_picture() {
         assert_eq!(predictions.len(), 10);
         let probabilities: Vec<f64> = predictions.iter().map(|p| number(&p["probability"])).collect();
         assert!(probabilities.is_sorted_by(|a, b| a >= b), "{probabilities:?}");
-        assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         assert!(predictions.iter().all(|p| p["label"].is_string()));
         assert!(number(&image["inference_seconds"]) > 0.0);
     }
