@@ -1,43 +1,28 @@
-//! Every kernel family over the shapes of ResNet-50, on every instruction set of this machine, one thread. A convolution's throughput
-//! counts a multiply-add as two operations: compare it with what `stridewise isa` measures as the FMA peak.
+//! Every convolution of ResNet-50, ResNet-18, MobileNetV2 and VGG-16, and linear layers, with every algorithm that computes it and
+//! on every instruction set of this machine, one thread, weights and input where the runs before left them; then pooling and what is
+//! element-wise. A convolution's throughput counts a multiply-add of direct summation as two operations, whatever the algorithm does:
+//! Winograd can be above 100 % of the measured FMA peak. Prints a table of all convolutions that the filter let through:
+//! `cargo bench --bench layers -- k3s1`.
+
+mod figures;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use figures::{Table, Times, isas};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use stridewise::Arch;
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
 use stridewise_kernels::elementwise::Elementwise;
+use stridewise_kernels::peak::measure_fma_peak;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{AlignedBuffer, BLOCK, ConvProblem, Geometry, Halo, Inline, Isa, KernelTable, Layout};
 
-/// The convolutions of ResNet-50, each once, and what an im2col path would be given.
-const STEM: &[&str] = &["n1c3h224w224o64k7s2p3"];
-const POINTWISE: &[&str] = &[
-    "n1c64h56w56o64k1",
-    "n1c64h56w56o256k1",
-    "n1c256h56w56o64k1",
-    "n1c256h56w56o128k1",
-    "n1c128h28w28o512k1",
-    "n1c512h28w28o128k1",
-    "n1c512h28w28o256k1",
-    "n1c256h14w14o1024k1",
-    "n1c1024h14w14o256k1",
-    "n1c1024h14w14o512k1",
-    "n1c512h7w7o2048k1",
-    "n1c2048h7w7o512k1",
-];
-const PROJECTION: &[&str] = &["n1c256h56w56o512k1s2", "n1c512h28w28o1024k1s2", "n1c1024h14w14o2048k1s2"];
-const SPATIAL: &[&str] = &[
-    "n1c64h56w56o64k3p1",
-    "n1c128h28w28o128k3p1",
-    "n1c256h14w14o256k3p1",
-    "n1c512h7w7o512k3p1",
-    "n1c128h56w56o128k3s2p1",
-    "n1c256h28w28o256k3s2p1",
-    "n1c512h14w14o512k3s2p1",
-];
-const DEPTHWISE: &[&str] = &["n1c64h56w56o64k3p1g64", "n1c256h14w14o256k3p1g256"];
+/// Networks whose convolutions are measured, each distinct one once, under the first network that has it.
+const NETWORKS: &[Arch] = &[Arch::ResNet50, Arch::ResNet18, Arch::MobileNetV2, Arch::Vgg16];
+
+/// Grouped convolutions of ResNeXt-50.
 const GROUPED: &[&str] = &["n1c128h56w56o128k3p1g32", "n1c1024h7w7o1024k3p1g32"];
-const LINEAR: &[&str] = &["n1c2048h1w1o1000k1"];
 
 /// A prepared convolution and its buffers.
 struct Case {
@@ -53,10 +38,15 @@ fn buffer(len: usize) -> AlignedBuffer {
     buffer
 }
 
+/// A network's input is read in planes; everything behind it lies in blocks.
+fn layout(problem: &ConvProblem) -> Layout {
+    if problem.c < BLOCK { Layout::Nchw } else { Layout::Nchw16c }
+}
+
 fn case(problem: &ConvProblem, algorithm: Algorithm, isa: Isa) -> Case {
     let table = KernelTable::get(isa).unwrap();
     let [oh, ow] = problem.output();
-    let layout = if problem.c < BLOCK { Layout::Nchw } else { Layout::Nchw16c };
+    let layout = layout(problem);
     let input = Geometry::new(layout, [problem.n, problem.c, problem.h, problem.w], algorithm.required_halo(problem)).unwrap();
     let output = Geometry::new(Layout::Nchw16c, [problem.n, problem.oc, oh, ow], Halo::NONE).unwrap();
     let weight = buffer(problem.weight_len());
@@ -66,37 +56,57 @@ fn case(problem: &ConvProblem, algorithm: Algorithm, isa: Isa) -> Case {
     Case { conv, input: buffer(input.len()), output: AlignedBuffer::zeros(output.len()).unwrap(), scratch }
 }
 
-fn family(c: &mut Criterion, name: &str, problems: &[&str], algorithm: Algorithm) {
-    let mut group = c.benchmark_group(name);
-    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    for text in problems {
-        let problem: ConvProblem = text.parse().unwrap();
-        group.throughput(Throughput::Elements(2 * problem.macs()));
-        for &isa in Isa::available() {
-            // Plain code is slow, and measured only where there is nothing else.
-            if isa == Isa::Portable && Isa::available().len() > 1 {
-                continue;
-            }
-            let mut case = case(&problem, algorithm, isa);
-            group.bench_function(BenchmarkId::new(isa.name(), text), |b| {
-                b.iter(|| case.conv.run(&Inline, &case.input, Residual::None, &mut case.output, &mut case.scratch).unwrap());
+/// Every algorithm that computes the problem from the layout that a network would have it in, on every instruction set.
+fn algorithms(c: &mut Criterion, network: &str, problem: &ConvProblem, peaks: &[(Isa, f64)], table: &mut Table) {
+    let mut group = c.benchmark_group(network);
+    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+    group.throughput(Throughput::Elements(2 * problem.macs()));
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| a.check(problem, layout(problem)).is_ok()) {
+        for &(isa, peak) in peaks {
+            let times = Times::default();
+            let mut prepared = None;
+            let id = BenchmarkId::new(problem.to_string(), format!("{} {isa}", algorithm.name()));
+            group.bench_function(id, |b| {
+                let case = prepared.get_or_insert_with(|| case(problem, algorithm, isa));
+                b.iter_custom(|iterations| {
+                    times.measure(iterations, || {
+                        case.conv.run(&Inline, &case.input, Residual::None, &mut case.output, &mut case.scratch).unwrap()
+                    })
+                });
             });
+            let (Some(seconds), Some(case)) = (times.median(), prepared) else { continue };
+            let flops = 2.0 * problem.macs() as f64 / seconds;
+            table.add([
+                network.to_string(),
+                problem.to_string(),
+                algorithm.name().to_string(),
+                isa.to_string(),
+                case.conv.tile(),
+                format!("{:.1}", seconds * 1e6),
+                format!("{:.1}", flops / 1e9),
+                format!("{:.1}", 100.0 * flops / peak),
+            ]);
         }
     }
     group.finish();
 }
 
 fn convolutions(c: &mut Criterion) {
-    family(c, "stem", STEM, Algorithm::Direct);
-    family(c, "pointwise", POINTWISE, Algorithm::Direct);
-    family(c, "projection", PROJECTION, Algorithm::Direct);
-    family(c, "spatial", SPATIAL, Algorithm::Direct);
-    family(c, "depthwise", DEPTHWISE, Algorithm::Depthwise);
-    family(c, "grouped", GROUPED, Algorithm::Direct);
-    family(c, "winograd F(2x2,3x3)", &SPATIAL[..4], Algorithm::Winograd(Winograd::F2));
-    family(c, "winograd F(4x4,3x3)", &SPATIAL[..4], Algorithm::Winograd(Winograd::F4));
-    family(c, "im2col", SPATIAL, Algorithm::Im2colGemm);
-    family(c, "linear", LINEAR, Algorithm::Direct);
+    let peaks: Vec<(Isa, f64)> = isas().into_iter().map(|isa| (isa, measure_fma_peak(isa).unwrap())).collect();
+    let mut table = Table::new(5, ["network", "problem", "algorithm", "isa", "tile", "µs", "GFLOP/s", "% of peak"]);
+    let mut seen = HashSet::new();
+    for &arch in NETWORKS {
+        for problem in figures::convolutions(arch, 1) {
+            if seen.insert(problem) {
+                algorithms(c, &arch.to_string(), &problem, &peaks, &mut table);
+            }
+        }
+    }
+    for text in GROUPED {
+        algorithms(c, "resnext50_32x4d", &text.parse().unwrap(), &peaks, &mut table);
+    }
+    let peaks = peaks.iter().map(|(isa, peak)| format!("{isa} {:.1}", peak / 1e9)).collect::<Vec<_>>().join(", ");
+    table.print(&format!("one thread, medians; FMA peak in GFLOP/s: {peaks}"));
 }
 
 /// The stem's max-pool and the head's mean: bound by memory, so throughput is bytes read.

@@ -1,4 +1,4 @@
-//! Stridewise runs convolutional networks of the ResNet and VGG families on a CPU, inside your program.
+//! Stridewise runs convolutional networks of the ResNet, VGG and MobileNetV2 families on a CPU, inside your program.
 //!
 //! ```
 //! use stridewise::{Arch, Model, SessionOptions, Tensor};

@@ -1,6 +1,6 @@
 //! The same bits for any number of threads, on any instruction set, in any run.
 
-use stridewise::models::{Block, Cifar, ResNet, Shortcut};
+use stridewise::models::{Block, Cifar, MobileNet, ResNet, Shortcut};
 use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Shape, Tensor, ThreadPool, Threads};
 
 /// One network of each kind, small enough for plain code.
@@ -13,6 +13,7 @@ fn networks() -> Vec<(Arch, [usize; 2])> {
         (Arch::Cifar(Cifar { blocks: 2, shortcut: Shortcut::PadChannels }), [32, 32]),
         (Arch::Cifar(Cifar { blocks: 2, shortcut: Shortcut::Projection }), [31, 33]),
         (Arch::Cifar(Cifar { blocks: 1, shortcut: Shortcut::None }), [32, 32]),
+        (Arch::MobileNet(MobileNet { width: 35 }), [37, 32]),
     ]
 }
 

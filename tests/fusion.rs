@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op, ValueId};
 use stridewise::models::init::Initializer;
-use stridewise::models::{Block, Cifar, Init, Parameter, ResNet, Shortcut, WeightSource};
+use stridewise::models::{Block, Cifar, Init, MobileNet, Parameter, ResNet, Shortcut, WeightSource};
 use stridewise::{Arch, Model, Result, SessionOptions, Shape, Tensor};
 
 /// Initial weights, but BatchNorms that do something.
@@ -47,6 +47,7 @@ fn the_fused_graph_computes_what_the_unfused_one_computes_at_every_value() {
         Arch::Cifar(Cifar { blocks: 2, shortcut: Shortcut::PadChannels }),
         Arch::Cifar(Cifar { blocks: 2, shortcut: Shortcut::None }),
         Arch::Vgg11Bn,
+        Arch::MobileNet(MobileNet { width: 50 }),
     ] {
         let graph = arch.graph(10, &mut Trained(Initializer::new(5))).unwrap();
         let x = noise(&[2, 3, 37, 32]);

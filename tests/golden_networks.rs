@@ -125,6 +125,11 @@ fn vgg11_bn_equals_pytorch_at_every_layer() {
 }
 
 #[test]
+fn mobilenet_v2_equals_pytorch_at_every_layer() {
+    check("mobilenet_v2", Arch::MobileNetV2);
+}
+
+#[test]
 fn cifar_resnet20_option_a_equals_pytorch_at_every_layer() {
     check("cifar_resnet20_option_a", Arch::ResNet20CifarA);
 }

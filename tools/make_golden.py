@@ -24,16 +24,20 @@ For a check, the bits of first elements: `input` 0xBFFA3D08; `conv1.weight` [64,
 `bn1.bias` 0xBB8DDCE7; `bn1.running_mean` 0x3D9E067A; `bn1.running_var` 0x3F885CAE.
 
 A file holds, by torchvision's node names, the outputs that survive the fusion of convolution, BatchNorm, addition and
-ReLU: every ReLU, projection (`downsample.1`), pooling, flatten and the classifier's last layer. To keep the files small,
+ReLU: every ReLU, projection (`downsample.1`), pooling, flatten and the classifier's last layer; of MobileNetV2 every ReLU6, each
+block's sum, and its last BatchNorm where there is none. To keep the files small,
 tensors of more than NETWORKS' limit of elements are left out, except a stage's last output up to STAGE_LIMIT. All is computed
 in float64 from the float32 weights, in eval mode, and rounded to float32.
 
 Metadata: `model`, `input` (its shape), `classes`, `torch`, `torchvision`, `script`, and two JSON objects by node name:
 `max_abs`, max|y| in float64, and `float32_error`, max|y32 - y64| / max|y64| of PyTorch in float32: what a float32 engine
-may be held to. Needs torch, torchvision, numpy and safetensors.
+may be held to. Of MobileNetV2 it is the larger one of PyTorch's and of PyTorch's with every BatchNorm folded in float64 and rounded
+once: clamped between 0 and 6, its layers double a difference in the last bits so fast that one computation alone says little.
+Needs torch, torchvision, numpy and safetensors.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -41,6 +45,7 @@ import re
 import numpy as np
 import torch
 import torchvision
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cifar_net import CifarNet
 from export_taps import record
@@ -55,6 +60,7 @@ NETWORKS = {
     "resnet50": (torchvision.models.resnet50, (2, 3, 32, 32), 4096),
     "resnext50_32x4d": (torchvision.models.resnext50_32x4d, (1, 3, 32, 32), 4096),
     "vgg11_bn": (torchvision.models.vgg11_bn, (1, 3, 32, 32), 8192),
+    "mobilenet_v2": (torchvision.models.mobilenet_v2, (1, 3, 41, 32), 4096),
     "cifar_resnet20_option_a": (lambda: CifarNet(20, "padding"), (2, 3, 32, 32), 8192),
     "cifar_resnet20_option_b": (lambda: CifarNet(20, "projection"), (2, 3, 32, 32), 8192),
     "cifar_plain20": (lambda: CifarNet(20, "none"), (2, 3, 32, 32), 8192),
@@ -100,11 +106,37 @@ def survives(model, name):
     """Whether the node's output exists after fusion: no convolution, BatchNorm or addition that something follows."""
     if re.search(r"(^|\.)(relu(_\d+)?|maxpool|avgpool|flatten|fc|downsample\.1)$", name):
         return True
+    if isinstance(model, torchvision.models.MobileNetV2):
+        return survives_in_mobilenet(model, name)
     try:
         module = model.get_submodule(name)
     except AttributeError:
         return False
     return isinstance(module, (torch.nn.ReLU, torch.nn.MaxPool2d)) or name == "classifier.6"
+
+
+def survives_in_mobilenet(model, name):
+    """As `survives`; a block's convolution and BatchNorm become one, and its sum is part of both."""
+    if re.fullmatch(r"features\.\d+\.add|adaptive_avg_pool2d|flatten|classifier\.1", name):
+        return True
+    block = re.fullmatch(r"features\.\d+", name.split(".conv.")[0])
+    if not block or name.endswith(".add"):
+        return False
+    module = model.get_submodule(name)
+    adds = getattr(model.get_submodule(block[0]), "use_res_connect", False)
+    return isinstance(module, torchvision.ops.Conv2dNormActivation) or isinstance(module, torch.nn.BatchNorm2d) and not adds
+
+
+def folded(model):
+    """A copy with each BatchNorm folded into the convolution before it."""
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv.double(), norm.double()).float())
+                setattr(parent, norm_name, torch.nn.Identity())
+    return model.eval()
 
 
 def golden(name, out):
@@ -116,7 +148,9 @@ def golden(name, out):
             if not key.endswith("num_batches_tracked"):
                 tensor.copy_(generate(key, tuple(tensor.shape)))
     x = generate("input", shape)
-    single = record(model, x)
+    singles = [record(model, x)]
+    if isinstance(model, torchvision.models.MobileNetV2):
+        singles.append(record(folded(model), x))
     double = record(model.double(), x.double())
 
     last = {node.split(".")[0]: node for node in double if re.match(r"layer\d\.", node)}
@@ -124,7 +158,7 @@ def golden(name, out):
     for node in (n for n in double if survives(model, n)):
         exact = double[node]
         peak[node] = exact.abs().max().item()
-        error[node] = (single[node].double() - exact).abs().max().item() / peak[node]
+        error[node] = max((single[node].double() - exact).abs().max().item() for single in singles) / peak[node]
         kept = exact.numel() <= (STAGE_LIMIT if node in last.values() else limit)
         if kept:
             taps[node] = exact.float()

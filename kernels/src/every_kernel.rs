@@ -116,6 +116,7 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         affine: counting::affine,
         fma_chain: original.fma_chain,
         fma_chains: original.fma_chains,
+        read_sum: original.read_sum,
     }))
 }
 
@@ -293,5 +294,16 @@ fn fma_chains_do_every_fma() {
         // SAFETY: `KernelTable::all` gives tables of available instruction sets only.
         let found = unsafe { (table.fma_chain)(50) };
         assert_eq!(found, expected, "{}", table.name);
+    }
+}
+
+#[test]
+fn sums_read_every_element() {
+    let data: Vec<f32> = (0..1000).map(|i| (i % 7) as f32).collect();
+    for &isa in Isa::available() {
+        for len in [0, 1, 15, 16, 95, 96, 97, 191, 192, 193, 1000] {
+            let expected: f32 = data[..len].iter().sum();
+            assert_eq!(crate::peak::read(isa, &data[..len]).unwrap(), expected, "{isa}, {len} elements");
+        }
     }
 }

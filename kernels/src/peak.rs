@@ -1,4 +1,4 @@
-//! The machine's FMA peak, measured: what every "% of peak" is a percentage of.
+//! The machine's peaks, measured: the FMA rate, what every "% of peak" is a percentage of, and how fast memory is read.
 
 use crate::simd::F32x16;
 use crate::{Error, Isa, KernelTable};
@@ -10,17 +10,63 @@ use std::time::Instant;
 /// # Errors
 /// When the instruction set is not available here.
 pub fn measure_fma_peak(isa: Isa) -> Result<f64, Error> {
-    let table = KernelTable::get(isa)?;
     let rounds = if isa == Isa::Portable && !Isa::Avx2.is_available() { 20_000 } else { 1_000_000 };
-    let flop = 2.0 * 16.0 * table.fma_chains as f64 * rounds as f64;
-    let mut best = f64::INFINITY;
+    let mut best = 0f64;
     for _ in 0..9 {
         let start = Instant::now();
-        // SAFETY: `KernelTable::get` gave the table, so the instruction set is there.
-        black_box(unsafe { (table.fma_chain)(black_box(rounds)) });
-        best = best.min(start.elapsed().as_secs_f64());
+        let flop = multiply_add(isa, rounds)?;
+        best = best.max(flop as f64 / start.elapsed().as_secs_f64());
     }
-    Ok(flop / best)
+    Ok(best)
+}
+
+/// Multiplies and adds in registers, `rounds` times as many vectors as hide the latency; returns the number of operations, two for
+/// each multiply-add of a lane. What [`measure_fma_peak`] times.
+///
+/// # Errors
+/// When the instruction set is not available here.
+pub fn multiply_add(isa: Isa, rounds: u64) -> Result<u64, Error> {
+    let table = KernelTable::get(isa)?;
+    // SAFETY: `KernelTable::get` gave the table, so the instruction set is there.
+    black_box(unsafe { (table.fma_chain)(black_box(rounds)) });
+    Ok(rounds.saturating_mul(2 * 16 * table.fma_chains as u64))
+}
+
+/// The sum of all elements, each read once, in order, with the widest loads of the instruction set: a measure of the memory that
+/// holds them.
+///
+/// # Errors
+/// When the instruction set is not available here.
+pub fn read(isa: Isa, data: &[f32]) -> Result<f32, Error> {
+    let table = KernelTable::get(isa)?;
+    let (rounds, round) = (data.len() / (table.fma_chains * 16), table.fma_chains * 16);
+    // SAFETY: `KernelTable::get` gave the table, so the instruction set is there; the slice holds as many rounds.
+    let sum = unsafe { (table.read_sum)(data.as_ptr(), rounds) };
+    Ok(sum + data[rounds * round..].iter().sum::<f32>())
+}
+
+/// The sum of `rounds` times C vectors.
+///
+/// # Safety
+/// The processor has the instruction set of V; `data` is valid for `rounds · C · 16` elements.
+#[inline(always)]
+pub(crate) unsafe fn read_sum<V: F32x16, const C: usize>(data: *const f32, rounds: usize) -> f32 {
+    // SAFETY: the caller says that instruction set and elements are there; `sum` is valid for sixteen elements.
+    unsafe {
+        let mut acc = [V::splat(0.0); C];
+        for round in 0..rounds {
+            for (i, a) in acc.iter_mut().enumerate() {
+                *a = a.add(V::load(data.add((round * C + i) * 16)));
+            }
+        }
+        let mut total = acc[0];
+        for a in &acc[1..] {
+            total = total.add(*a);
+        }
+        let mut sum = [0.0; 16];
+        total.store(sum.as_mut_ptr());
+        sum.iter().sum()
+    }
 }
 
 /// `rounds` times C vector FMAs that do not wait for each other: enough of them to hide a latency of four cycles at two

@@ -27,6 +27,8 @@ pub struct KernelTable {
     pub(crate) fma_chain: unsafe fn(u64) -> f32,
     /// How many of them.
     pub(crate) fma_chains: usize,
+    /// A sum that reads memory as fast as vectors can, for [`crate::peak`].
+    pub(crate) read_sum: unsafe fn(*const f32, usize) -> f32,
 }
 
 /// A line of the list.
@@ -68,6 +70,14 @@ macro_rules! instantiate {
                 // SAFETY: the caller says that the instruction set is there.
                 unsafe { $crate::peak::fma_chain::<$vector, $chains>(rounds) }
             }
+
+            /// # Safety
+            /// As the generic kernel of the same name says.
+            $(#[$features])?
+            pub(super) unsafe fn read_sum(data: *const f32, rounds: usize) -> f32 {
+                // SAFETY: the caller keeps the generic kernel's contract.
+                unsafe { $crate::peak::read_sum::<$vector, $chains>(data, rounds) }
+            }
         }
 
         const _: () = {
@@ -93,6 +103,7 @@ macro_rules! instantiate {
             affine: kernels::affine,
             fma_chain: kernels::fma_chain,
             fma_chains: $chains,
+            read_sum: kernels::read_sum,
         };
     };
     (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) = $body:expr) => {
@@ -197,6 +208,7 @@ impl KernelTable {
             affine: _,
             fma_chain: _,
             fma_chains: _,
+            read_sum: _,
         } = self;
         let entry = |family: &'static str, shape: String| Kernel { name: format!("{family}{shape}-{name}"), family, isa: *isa };
         let mut list = Vec::new();

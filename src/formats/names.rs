@@ -1,19 +1,26 @@
 //! The names that publishers give to the tensors of one network, brought to torchvision's.
 
+/// Whether a tensor is one of Hugging Face's `ResNetForImageClassification`, as all others of its file are then.
+pub(super) fn is_hugging_face(name: &str) -> bool {
+    without_wrapper(name).starts_with("resnet.")
+}
+
+fn without_wrapper(name: &str) -> &str {
+    name.strip_prefix("module.").unwrap_or(name)
+}
+
 /// The torchvision name of a tensor: of Hugging Face's `ResNetForImageClassification`, of timm's VGG, of CIFAR networks that
 /// call their last layer `linear` and their projections `shortcut`, and of any saved from `DataParallel`.
-pub(super) fn torchvision_name(name: &str) -> String {
-    let name = name.strip_prefix("module.").unwrap_or(name);
+pub(super) fn torchvision_name(name: &str, from_hugging_face: bool) -> String {
+    let name = without_wrapper(name);
+    if let Some(rest) = name.strip_prefix("classifier.1.").filter(|_| from_hugging_face) {
+        return format!("fc.{rest}");
+    }
     if let Some(rest) = name.strip_prefix("resnet.") {
         return hugging_face(rest).unwrap_or_else(|| name.into());
     }
-    const PREFIXES: [(&str, &str); 5] = [
-        ("classifier.1.", "fc."),
-        ("linear.", "fc."),
-        ("pre_logits.fc1.", "classifier.0."),
-        ("pre_logits.fc2.", "classifier.3."),
-        ("head.fc.", "classifier.6."),
-    ];
+    const PREFIXES: [(&str, &str); 4] =
+        [("linear.", "fc."), ("pre_logits.fc1.", "classifier.0."), ("pre_logits.fc2.", "classifier.3."), ("head.fc.", "classifier.6.")];
     for (from, to) in PREFIXES {
         if let Some(rest) = name.strip_prefix(from) {
             return format!("{to}{rest}");
@@ -50,7 +57,7 @@ fn short(module: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::torchvision_name;
+    use super::{is_hugging_face, torchvision_name};
 
     #[test]
     fn names_of_every_publisher_become_torchvisions() {
@@ -65,12 +72,16 @@ mod tests {
             ("resnet.encoder.stages.3.layers.0.layer.2.normalization.bias", "layer4.0.bn3.bias"),
             ("resnet.encoder.stages.1.layers.0.shortcut.convolution.weight", "layer2.0.downsample.0.weight"),
             ("resnet.encoder.stages.1.layers.0.shortcut.normalization.weight", "layer2.0.downsample.1.weight"),
-            ("classifier.1.weight", "fc.weight"),
+            ("classifier.1.weight", "classifier.1.weight"),
+            ("features.1.conv.0.0.weight", "features.1.conv.0.0.weight"),
             ("pre_logits.fc2.weight", "classifier.3.weight"),
             ("head.fc.bias", "classifier.6.bias"),
             ("resnet.encoder.stages.x.layers.0.layer.0.convolution.weight", "resnet.encoder.stages.x.layers.0.layer.0.convolution.weight"),
         ] {
-            assert_eq!(torchvision_name(name), expected);
+            assert_eq!(torchvision_name(name, is_hugging_face(name)), expected);
         }
+        // The last layer of a MobileNetV2 and of Hugging Face's ResNet.
+        assert_eq!(torchvision_name("module.classifier.1.bias", true), "fc.bias");
+        assert!(is_hugging_face("module.resnet.embedder.embedder.convolution.weight") && !is_hugging_face("classifier.1.bias"));
     }
 }

@@ -1,7 +1,7 @@
 //! safetensors: weights by name, F32, F16 or BF16.
 
 use super::mapped;
-use super::names::torchvision_name;
+use super::names::{is_hugging_face, torchvision_name};
 use super::stored::{StoredFile, StoredTensor};
 use crate::error::{Error, Result, WeightMismatch};
 use crate::graph::{Graph, Weight};
@@ -84,12 +84,13 @@ impl<'a> WeightFile<'a> {
         }
         let parsed = SafeTensors::deserialize(bytes).map_err(|e| refuse(format!("not a valid safetensors file: {e}")))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| refuse(format!("not a valid safetensors file: {e}")))?;
+        let hugging_face = parsed.iter().any(|(name, _)| is_hugging_face(name));
         let mut tensors = HashMap::new();
         for (name, view) in parsed.iter() {
             if name.ends_with("num_batches_tracked") {
                 continue;
             }
-            let name = torchvision_name(name);
+            let name = torchvision_name(name, hugging_face);
             if tensors.insert(name.clone(), view).is_some() {
                 return Err(refuse(format!("two tensors are both `{name}` by torchvision's names")));
             }

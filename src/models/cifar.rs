@@ -38,6 +38,6 @@ impl Cifar {
         }
         children.push(("avgpool".into(), Module::leaf(Kind::AdaptiveAvgPool2d { size: [1, 1] })));
         children.push(("fc".into(), Module::leaf(Kind::Linear { features: c, outputs: classes, normal_init: None })));
-        Module::of(Kind::Network { name: "CifarNet" }, children)
+        Module::of(Kind::Network { name: "CifarNet", mean_before: None }, children)
     }
 }

@@ -1,6 +1,6 @@
 //! From the module tree to the graph. Nodes get the names that torchvision's feature extraction gives them: the path of the
 //! module, with `_1`, `_2`, … when it is called again (`layer1.0.relu_1`), or of the function called in a module
-//! (`layer1.0.add`, `flatten`).
+//! (`layer1.0.add`, `flatten`). A `Conv2dNormActivation`, which torchvision takes as one node, gives its name to its last one.
 
 use super::block::Shortcut;
 use super::module::{Kind, Module, Parameter, join};
@@ -46,7 +46,12 @@ impl Forward<'_> {
     fn call(&mut self, path: &str, module: &Module, x: ValueId) -> Result<ValueId> {
         match &module.kind {
             Kind::Sequential => self.chain(path, module, x),
-            Kind::Network { .. } => self.network(path, module, x),
+            Kind::ConvNormActivation => self.conv_norm_activation(path, module, x),
+            Kind::InvertedResidual { adds } => {
+                let y = self.chain(path, module, x)?;
+                if *adds { self.add(&join(path, "add"), Op::Add(Activation::None), &[x, y]) } else { Ok(y) }
+            }
+            Kind::Network { mean_before, .. } => self.network(path, module, *mean_before, x),
             Kind::Block { shortcut, .. } => self.block(path, module, *shortcut, x),
             leaf => {
                 let op = self.leaf(path, module, leaf)?;
@@ -62,8 +67,21 @@ impl Forward<'_> {
         Ok(x)
     }
 
-    fn network(&mut self, path: &str, module: &Module, mut x: ValueId) -> Result<ValueId> {
+    fn conv_norm_activation(&mut self, path: &str, module: &Module, mut x: ValueId) -> Result<ValueId> {
+        for (index, (name, child)) in module.children.iter().enumerate() {
+            let own = join(path, name);
+            let op = self.leaf(&own, child, &child.kind)?;
+            x = self.add(if index + 1 < module.children.len() { &own } else { path }, op, &[x])?;
+        }
+        Ok(x)
+    }
+
+    fn network(&mut self, path: &str, module: &Module, mean_before: Option<&str>, mut x: ValueId) -> Result<ValueId> {
         for (name, child) in &module.children {
+            if mean_before == Some(name) {
+                x = self.add(&join(path, "adaptive_avg_pool2d"), Op::GlobalAveragePool, &[x])?;
+                x = self.add(&join(path, "flatten"), Op::Flatten, &[x])?;
+            }
             x = self.call(&join(path, name), child, x)?;
             if matches!(child.kind, Kind::AdaptiveAvgPool2d { .. }) {
                 x = self.add(&join(path, "flatten"), Op::Flatten, &[x])?;
@@ -132,6 +150,7 @@ impl Forward<'_> {
                 Op::BatchNormalization { scale: tensor()?, bias: tensor()?, mean: tensor()?, variance: tensor()?, epsilon: 1e-5 }
             }
             Kind::Relu => Op::Activation(Activation::Relu),
+            Kind::Relu6 => Op::Activation(Activation::Clamp(0.0, 6.0)),
             Kind::MaxPool2d { kernel, stride, padding } => {
                 Op::MaxPool(PoolAttributes { kernel: [kernel; 2], stride: [stride; 2], pads: [padding; 4], ceil_mode: false })
             }
@@ -141,8 +160,10 @@ impl Forward<'_> {
                 let weight = self.weight(&next()?)?;
                 Op::Gemm { weight, bias: Some(self.tensor(&next()?)?), activation: Activation::None }
             }
-            Kind::Dropout => Op::Dropout,
-            Kind::Sequential | Kind::Block { .. } | Kind::Network { .. } => return Err(refuse()),
+            Kind::Dropout { .. } => Op::Dropout,
+            Kind::Sequential | Kind::ConvNormActivation | Kind::InvertedResidual { .. } | Kind::Block { .. } | Kind::Network { .. } => {
+                return Err(refuse());
+            }
         })
     }
 

@@ -1,6 +1,6 @@
 //! Which architecture a file holds, read from the names and shapes of its tensors.
 
-use super::{Arch, Block, Cifar, MAX_BLOCKS, ResNet, Shortcut, Vgg};
+use super::{Arch, Block, Cifar, MAX_BLOCKS, MobileNet, ResNet, Shortcut, Vgg};
 use crate::error::{Error, Result};
 
 /// Looks up a tensor's dimensions by its torchvision name.
@@ -11,7 +11,11 @@ pub(super) fn infer<'a>(tensors: &dyn Fn(&str) -> Option<&'a [usize]>) -> Result
     if tensors("features.0.weight").is_some() {
         return vgg(tensors);
     }
-    refuse("no tensor named conv1.weight (ResNet) or features.0.weight (VGG); name the architecture if the file is one of these".into())
+    if tensors("features.0.0.weight").is_some() {
+        return mobilenet(tensors);
+    }
+    let looked_for = "conv1.weight (ResNet), features.0.weight (VGG) or features.0.0.weight (MobileNetV2)";
+    refuse(format!("no tensor named {looked_for}; name the architecture if the file is one of these"))
 }
 
 fn refuse<T>(reason: String) -> Result<T> {
@@ -62,4 +66,21 @@ fn vgg<'a>(tensors: &dyn Fn(&str) -> Option<&'a [usize]>) -> Result<Arch> {
         index += 1;
     }
     Ok(Arch::Vgg(Vgg { layers, batch_norm }))
+}
+
+/// The width whose rounded channels are those of the stem, of every stage and of the last convolution: the paper's and torchvision's
+/// own before any other, since several may round to the same.
+fn mobilenet<'a>(tensors: &dyn Fn(&str) -> Option<&'a [usize]>) -> Result<Arch> {
+    let channels = |feature: usize| {
+        // The last convolution of a block stands behind one or two others.
+        let names = ["conv.2", "conv.1", "0"].map(|layer| format!("features.{feature}.{layer}.weight"));
+        names.iter().find_map(|name| tensors(name).filter(|dims| dims.len() == 4)).and_then(|dims| dims.first().copied())
+    };
+    let found = MobileNet::last_features().map(channels);
+    let published = [100, 140, 130, 75, 50, 35, 25, 10];
+    let fits = |width: &usize| MobileNet { width: *width }.widths().map(Some) == found;
+    match published.into_iter().chain(1..=MobileNet::MAX_WIDTH).find(fits) {
+        Some(width) => Ok(Arch::MobileNet(MobileNet { width })),
+        None => refuse(format!("features have {found:?} channels, which is no width of MobileNetV2")),
+    }
 }

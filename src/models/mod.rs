@@ -5,6 +5,7 @@ mod cifar;
 mod forward;
 mod infer;
 pub mod init;
+mod mobilenet;
 mod module;
 mod resnet;
 mod vgg;
@@ -15,6 +16,7 @@ pub(crate) mod builtin;
 pub use block::{Block, Shortcut};
 pub use cifar::Cifar;
 pub use forward::WeightSource;
+pub use mobilenet::MobileNet;
 pub use module::{Init, Kind, Module, Parameter};
 pub use resnet::ResNet;
 pub use vgg::Vgg;
@@ -32,6 +34,8 @@ pub enum Arch {
     Cifar(Cifar),
     /// VGG with or without BatchNorm.
     Vgg(Vgg),
+    /// MobileNetV2.
+    MobileNet(MobileNet),
 }
 
 /// The longest network of a family: far beyond any that was ever trained, and small enough that no count overflows.
@@ -126,6 +130,8 @@ named! {
     Vgg16Bn, "vgg16_bn" = vgg([2, 2, 3, 3, 3], true);
     /// VGG-19 with BatchNorm
     Vgg19Bn, "vgg19_bn" = vgg([2, 2, 4, 4, 4], true);
+    /// MobileNetV2
+    MobileNetV2, "mobilenet_v2" = Arch::MobileNet(MobileNet { width: 100 });
 }
 
 impl Arch {
@@ -133,7 +139,7 @@ impl Arch {
     pub fn image_size(&self) -> [usize; 2] {
         match self {
             Arch::Cifar(_) => [32, 32],
-            Arch::ResNet(_) | Arch::Vgg(_) => [224, 224],
+            Arch::ResNet(_) | Arch::Vgg(_) | Arch::MobileNet(_) => [224, 224],
         }
     }
 
@@ -141,7 +147,7 @@ impl Arch {
     pub fn default_classes(&self) -> usize {
         match self {
             Arch::Cifar(_) => 10,
-            Arch::ResNet(_) | Arch::Vgg(_) => 1000,
+            Arch::ResNet(_) | Arch::Vgg(_) | Arch::MobileNet(_) => 1000,
         }
     }
 
@@ -150,6 +156,7 @@ impl Arch {
         match self {
             Arch::Cifar(_) | Arch::ResNet(_) => "fc",
             Arch::Vgg(_) => "classifier.6",
+            Arch::MobileNet(_) => "classifier.1",
         }
     }
 
@@ -157,13 +164,14 @@ impl Arch {
     ///
     /// # Errors
     /// When a number is out of range: no block in a stage, over a thousand, a bottleneck of no width, groups that do not divide
-    /// the channels, an option A shortcut for ImageNet, or no class.
+    /// the channels, an option A shortcut for ImageNet, a width of 0 or over ten times the paper's, or no class.
     pub fn module(&self, classes: usize) -> Result<Module> {
         let refuse = |reason: &str| Err(Error::Arch { found: self.to_string(), reason: reason.into() });
         let counts: &[usize] = match self {
             Arch::ResNet(r) => &r.layers,
             Arch::Cifar(c) => std::slice::from_ref(&c.blocks),
             Arch::Vgg(v) => &v.layers,
+            Arch::MobileNet(_) => &[],
         };
         if counts.iter().any(|c| !(1..=MAX_BLOCKS).contains(c)) {
             return refuse("each stage has 1 to 1000 blocks or layers");
@@ -186,6 +194,12 @@ impl Arch {
             }
             Arch::Cifar(c) => c.module(classes),
             Arch::Vgg(v) => v.module(classes),
+            Arch::MobileNet(m) => {
+                if !(1..=MobileNet::MAX_WIDTH).contains(&m.width) {
+                    return refuse("expected a width of 1 to 1000 hundredths");
+                }
+                m.module(classes)
+            }
         };
         Ok(module)
     }
@@ -222,6 +236,7 @@ impl std::fmt::Display for Arch {
                 let option = if c.shortcut == Shortcut::PadChannels { "a" } else { "" };
                 write!(f, "{prefix}{}{option}-cifar10", c.depth())
             }
+            (None, Arch::MobileNet(m)) => write!(f, "mobilenet_v2({} hundredths wide)", m.width),
             (None, Arch::Vgg(v)) => write!(f, "vgg({:?}{})", v.layers, if v.batch_norm { ", batch norm" } else { "" }),
         }
     }
@@ -266,6 +281,9 @@ mod tests {
             (Arch::Vgg11Bn, 132_868_840),
             (Arch::Vgg16Bn, 138_365_992),
             (Arch::Vgg19Bn, 143_678_248),
+            (Arch::MobileNetV2, 3_504_872),
+            (Arch::MobileNet(MobileNet { width: 35 }), 1_677_128),
+            (Arch::MobileNet(MobileNet { width: 140 }), 6_108_776),
             (Arch::ResNet20CifarA, 269_722),
             (Arch::ResNet20Cifar, 272_474),
             (Arch::Plain20Cifar, 269_722),
@@ -279,7 +297,8 @@ mod tests {
     fn every_architecture_is_inferred_from_its_own_names_and_shapes() {
         let wide = Arch::ResNet(ResNet::new(Block::Bottleneck, [1, 2, 1, 3]).with_groups(8, 14));
         let odd = Arch::Cifar(Cifar { blocks: 4, shortcut: Shortcut::Projection });
-        for arch in Arch::NAMED.iter().map(|(_, arch)| *arch).chain([wide, odd]) {
+        let narrow = Arch::MobileNet(MobileNet { width: 75 });
+        for arch in Arch::NAMED.iter().map(|(_, arch)| *arch).chain([wide, odd, narrow]) {
             let list = arch.module(7).unwrap().parameters().unwrap();
             let found = Arch::infer(|name| list.iter().find(|p| p.name == name).map(|p| p.shape.dims())).unwrap();
             // A plain CIFAR network has the names and shapes of option A.
@@ -308,6 +327,7 @@ mod tests {
         assert!(resnet(ResNet::new(Block::Bottleneck, [3, 1 << 40, 6, 3])));
         assert!(resnet(ResNet::new(Block::Bottleneck, [3, 4, 6, 3]).with_groups(0, 64)));
         assert!(resnet(ResNet::new(Block::Basic, [2, 2, 2, 2]).with_groups(2, 64)));
+        assert!([0, 1001, usize::MAX].into_iter().all(|width| Arch::MobileNet(MobileNet { width }).module(10).is_err()));
         assert!(Arch::ResNet50.module(0).is_err());
         assert!(Arch::ResNet50.module(usize::MAX).is_err());
     }

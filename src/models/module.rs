@@ -35,6 +35,8 @@ pub enum Kind {
     },
     /// `nn.ReLU`
     Relu,
+    /// `nn.ReLU6`
+    Relu6,
     /// `nn.MaxPool2d` with a square window.
     MaxPool2d {
         /// Window size.
@@ -59,9 +61,19 @@ pub enum Kind {
         normal_init: Option<f64>,
     },
     /// `nn.Dropout`
-    Dropout,
+    Dropout {
+        /// Share of elements that training zeroes.
+        p: f64,
+    },
     /// `nn.Sequential`
     Sequential,
+    /// torchvision's `Conv2dNormActivation`: its children in a chain.
+    ConvNormActivation,
+    /// torchvision's `InvertedResidual`: its child.
+    InvertedResidual {
+        /// Whether its input is added.
+        adds: bool,
+    },
     /// `BasicBlock` or `Bottleneck`: all children but `downsample` in a chain with a ReLU after each BatchNorm, the last one
     /// after the sum with the shortcut.
     Block {
@@ -74,6 +86,8 @@ pub enum Kind {
     Network {
         /// The class's name.
         name: &'static str,
+        /// The child before which its `forward` function takes the mean of each channel and flattens, where no module does.
+        mean_before: Option<&'static str>,
     },
 }
 
@@ -208,14 +222,17 @@ impl Module {
             }
             Kind::BatchNorm2d { c, .. } => write!(f, "BatchNorm2d({c}, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"),
             Kind::Relu => f.write_str("ReLU(inplace=True)"),
+            Kind::Relu6 => f.write_str("ReLU6(inplace=True)"),
             Kind::MaxPool2d { kernel, stride, padding } => {
                 write!(f, "MaxPool2d(kernel_size={kernel}, stride={stride}, padding={padding}, dilation=1, ceil_mode=False)")
             }
             Kind::AdaptiveAvgPool2d { size } => write!(f, "AdaptiveAvgPool2d(output_size={})", pair(*size)),
             Kind::Linear { features, outputs, .. } => write!(f, "Linear(in_features={features}, out_features={outputs}, bias=True)"),
-            Kind::Dropout => f.write_str("Dropout(p=0.5, inplace=False)"),
+            Kind::Dropout { p } => write!(f, "Dropout(p={p}, inplace=False)"),
             Kind::Sequential => self.write_children(f, "Sequential", depth),
-            Kind::Block { name, .. } | Kind::Network { name } => self.write_children(f, name, depth),
+            Kind::ConvNormActivation => self.write_children(f, "Conv2dNormActivation", depth),
+            Kind::InvertedResidual { .. } => self.write_children(f, "InvertedResidual", depth),
+            Kind::Block { name, .. } | Kind::Network { name, .. } => self.write_children(f, name, depth),
         }
     }
 

@@ -60,6 +60,6 @@ impl ResNet {
         }
         children.push(("avgpool".into(), Module::leaf(Kind::AdaptiveAvgPool2d { size: [1, 1] })));
         children.push(("fc".into(), Module::leaf(Kind::Linear { features: c, outputs: classes, normal_init: None })));
-        Module::of(Kind::Network { name: "ResNet" }, children)
+        Module::of(Kind::Network { name: "ResNet", mean_before: None }, children)
     }
 }

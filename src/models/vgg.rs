@@ -40,10 +40,10 @@ impl Vgg {
         let classifier = [
             linear(c * 7 * 7, 4096),
             Module::leaf(Kind::Relu),
-            Module::leaf(Kind::Dropout),
+            Module::leaf(Kind::Dropout { p: 0.5 }),
             linear(4096, 4096),
             Module::leaf(Kind::Relu),
-            Module::leaf(Kind::Dropout),
+            Module::leaf(Kind::Dropout { p: 0.5 }),
             linear(4096, classes),
         ];
         let children = [
@@ -51,6 +51,6 @@ impl Vgg {
             ("avgpool".into(), Module::leaf(Kind::AdaptiveAvgPool2d { size: [7, 7] })),
             ("classifier".into(), Module::sequential(classifier)),
         ];
-        Module::of(Kind::Network { name: "VGG" }, children)
+        Module::of(Kind::Network { name: "VGG", mean_before: None }, children)
     }
 }

@@ -34,6 +34,15 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Algorithm; 5] = [
+        Algorithm::Direct,
+        Algorithm::Depthwise,
+        Algorithm::Im2colGemm,
+        Algorithm::Winograd(Winograd::F2),
+        Algorithm::Winograd(Winograd::F4),
+    ];
+
     /// The name used in `explain` and benches.
     pub fn name(self) -> &'static str {
         match self {
