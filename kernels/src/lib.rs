@@ -14,12 +14,15 @@ extern crate self as stridewise_kernels;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod aligned;
+pub mod blocked;
 pub mod conv;
 pub mod denormals;
+pub mod dense;
 pub mod elementwise;
 mod error;
 #[cfg(test)]
 mod every_kernel;
+pub mod function;
 mod geometry;
 mod isa;
 pub mod layout;
@@ -39,6 +42,7 @@ mod x86_64;
 pub use aligned::AlignedBuffer;
 pub use conv::ConvProblem;
 pub use error::Error;
+pub use function::{Binary, Unary};
 pub use geometry::{BLOCK, Geometry, Halo, Layout};
 pub use isa::Isa;
 pub use parallel::{Executor, Inline, MAX_THREADS};

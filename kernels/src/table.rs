@@ -1,6 +1,7 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileFn};
+use crate::function::{Binary, FunctionKernels, Kind};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
@@ -23,6 +24,7 @@ pub struct KernelTable {
     pub(crate) add: RowFn,
     pub(crate) clamp: RowFn,
     pub(crate) affine: RowFn,
+    pub(crate) functions: FunctionKernels,
     /// Independent chains of FMAs, for [`crate::peak`].
     pub(crate) fma_chain: unsafe fn(u64) -> f32,
     /// How many of them.
@@ -34,7 +36,8 @@ pub struct KernelTable {
 pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
-    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
+    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
+    /// `unary`, `binary`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -46,6 +49,7 @@ macro_rules! instantiate {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
+            use $crate::function::rows::{self, BinaryArgs, UnaryArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
             use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
 
@@ -60,6 +64,8 @@ macro_rules! instantiate {
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] clamp<>(args: &RowArgs) = row::clamp::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] affine<>(args: &RowArgs) = row::affine::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] unary<K>(args: &UnaryArgs) = rows::unary::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] binary<K>(args: &BinaryArgs) = rows::binary::<$vector, K>);
 
             /// # Safety
             /// The processor has the instruction set.
@@ -91,6 +97,10 @@ macro_rules! instantiate {
             add: kernels::add,
             clamp: kernels::clamp,
             affine: kernels::affine,
+            functions: $crate::function::FunctionKernels {
+                unary: $crate::function::every_unary!(kernels::unary),
+                binary: $crate::function::every_binary!(kernels::binary),
+            },
             fma_chain: kernels::fma_chain,
             fma_chains: $chains,
         };
@@ -195,6 +205,7 @@ impl KernelTable {
             add: _,
             clamp: _,
             affine: _,
+            functions: _,
             fma_chain: _,
             fma_chains: _,
         } = self;
@@ -204,8 +215,10 @@ impl KernelTable {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
         list.extend((0..depthwise_tile.len()).map(|p| (depthwise_entry(p + 1), entry("depthwise", format!("-{}x16", p + 1)))));
-        let rows = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
+        let rows: [&str; ROWS] = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
+        list.extend(Kind::ALL.iter().map(|kind| (unary_entry(*kind as usize), entry("unary", format!("-{}", kind.name())))));
+        list.extend(Binary::ALL.iter().map(|f| (binary_entry(*f as usize), entry("binary", format!("-{}", f.name())))));
         list
     }
 }
@@ -215,6 +228,9 @@ impl std::fmt::Debug for KernelTable {
         write!(f, "KernelTable({})", self.name)
     }
 }
+
+/// How many kernels have no tile and are no function.
+const ROWS: usize = 7;
 
 /// Place of a convolution tile in [`KernelTable::entries`].
 pub(crate) const fn conv_entry(pixels: usize, blocks: usize) -> usize {
@@ -229,4 +245,14 @@ pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
 /// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
     MAX_BLOCKS * MAX_PIXELS + PIXELS + index
+}
+
+/// Place of the `index`-th function of one number.
+pub(crate) const fn unary_entry(index: usize) -> usize {
+    row_entry(ROWS) + index
+}
+
+/// Place of the `index`-th function of two numbers.
+pub(crate) const fn binary_entry(index: usize) -> usize {
+    unary_entry(Kind::ALL.len()) + index
 }
