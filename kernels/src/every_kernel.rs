@@ -7,10 +7,11 @@
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
+use crate::function::reduce::{NormalizeArgs, REDUCTIONS, ReduceArgs};
 use crate::function::rows::{BinaryArgs, UnaryArgs};
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
-use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, row_entry, unary_entry};
+use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, reduce_entry, row_entry, unary_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
 use crate::{Binary, ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, Unary, reference};
 use std::cell::{Cell, RefCell};
@@ -85,6 +86,14 @@ mod counting {
         unsafe { (called(binary_entry(K)).functions.binary[K])(args) }
     }
 
+    pub unsafe fn reduce<const K: usize>(args: &ReduceArgs) -> f32 {
+        unsafe { (called(reduce_entry(K)).functions.reduce[K])(args) }
+    }
+
+    pub unsafe fn normalize(args: &NormalizeArgs) {
+        unsafe { (called(reduce_entry(REDUCTIONS.len())).functions.normalize)(args) }
+    }
+
     pub unsafe fn affine(args: &RowArgs) {
         unsafe { (called(row_entry(4)).affine)(args) }
     }
@@ -126,6 +135,8 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         functions: crate::function::FunctionKernels {
             unary: crate::function::every_unary!(counting::unary),
             binary: crate::function::every_binary!(counting::binary),
+            reduce: [counting::reduce::<0>, counting::reduce::<1>, counting::reduce::<2>, counting::reduce::<3>],
+            normalize: counting::normalize,
         },
         fma_chain: original.fma_chain,
         fma_chains: original.fma_chains,
@@ -337,6 +348,54 @@ fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     output.to_vec()
 }
 
+/// Rows of some lengths, called straight: the ops that use these kernels need several of them.
+fn reduce(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
+    let mut found = Vec::new();
+    for len in [1, 16, 37, 2100] {
+        let input = Guarded::of(&noise(12, len));
+        let (scale, shift) = (Guarded::of(&noise(13, len)), Guarded::of(&noise(14, len)));
+        let mut output = Guarded::filled(len, f32::NAN);
+        let args = ReduceArgs { input: input.as_ptr(), len, shift: 0.25, output: output.as_mut_ptr() };
+        let wide = || input.iter().map(|x| f64::from(*x));
+        if kernel.family == "normalize" {
+            let args = NormalizeArgs {
+                input: input.as_ptr(),
+                output: output.as_mut_ptr(),
+                len,
+                mean: 0.25,
+                factor: 0.75,
+                scale: scale.as_ptr(),
+                shift: shift.as_ptr(),
+                step: 16,
+            };
+            // SAFETY: the table is of an available instruction set; all buffers have `len` elements.
+            unsafe { (table.functions.normalize)(&args) };
+            for i in 0..len {
+                assert_eq!(output[i], ((input[i] - 0.25) * 0.75).mul_add(scale[i], shift[i]), "{}", kernel.name);
+            }
+            found.extend_from_slice(&output);
+            continue;
+        }
+        let index = REDUCTIONS.iter().position(|name| *name == function_of(kernel)).expect("a reduction of this name");
+        // SAFETY: the table is of an available instruction set; both buffers have `len` elements.
+        let value = unsafe { (table.functions.reduce[index])(&args) };
+        let exact: f64 = match REDUCTIONS[index] {
+            "sum" => wide().sum(),
+            "max" => wide().fold(f64::NEG_INFINITY, f64::max),
+            "deviation" => wide().map(|x| (x - 0.25).powi(2)).sum(),
+            "exp_sum" => wide().map(|x| (x - 0.25).exp()).sum(),
+            other => panic!("{other} has no definition here"),
+        };
+        assert!((f64::from(value) - exact).abs() <= 1e-6 * len as f64, "{}: {value}, not {exact}", kernel.name);
+        found.push(value);
+        if REDUCTIONS[index] == "exp_sum" {
+            assert!(input.iter().zip(&*output).all(|(x, e)| (e - (x - 0.25).exp()).abs() <= 1e-6 * e), "{}", kernel.name);
+            found.extend_from_slice(&output);
+        }
+    }
+    found
+}
+
 /// Does the problems that need this kernel, all of them and none that another kernel has a part in.
 fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
     match kernel.family {
@@ -363,6 +422,7 @@ fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
         "pool_max" => pool(table, Reduction::Maximum),
         "pool_mean" => pool(table, Reduction::Mean),
         "add" | "clamp" | "affine" => elementwise(table, kernel.family),
+        "reduce" | "normalize" => reduce(table, kernel),
         "unary" => unary(table, kernel),
         "binary" => binary(table, kernel),
         other => panic!("no problem is written down for kernels of the family `{other}`"),

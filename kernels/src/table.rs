@@ -1,6 +1,7 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileFn};
+use crate::function::reduce::REDUCTIONS;
 use crate::function::{Binary, FunctionKernels, Kind};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
@@ -37,7 +38,7 @@ pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
     /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
-    /// `unary`, `binary`.
+    /// `unary`, `binary`, `reduce`, `normalize`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -49,6 +50,7 @@ macro_rules! instantiate {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
+            use $crate::function::reduce::{self, NormalizeArgs, ReduceArgs};
             use $crate::function::rows::{self, BinaryArgs, UnaryArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
             use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
@@ -66,6 +68,8 @@ macro_rules! instantiate {
             $crate::table::instantiate!(@kernel [$(#[$features])?] affine<>(args: &RowArgs) = row::affine::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] unary<K>(args: &UnaryArgs) = rows::unary::<$vector, K>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] binary<K>(args: &BinaryArgs) = rows::binary::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] reduce<K>(args: &ReduceArgs) -> f32 = reduce::reduce::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] normalize<>(args: &NormalizeArgs) = reduce::normalize::<$vector>);
 
             /// # Safety
             /// The processor has the instruction set.
@@ -100,16 +104,18 @@ macro_rules! instantiate {
             functions: $crate::function::FunctionKernels {
                 unary: $crate::function::every_unary!(kernels::unary),
                 binary: $crate::function::every_binary!(kernels::binary),
+                reduce: [kernels::reduce::<0>, kernels::reduce::<1>, kernels::reduce::<2>, kernels::reduce::<3>],
+                normalize: kernels::normalize,
             },
             fma_chain: kernels::fma_chain,
             fma_chains: $chains,
         };
     };
-    (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) = $body:expr) => {
+    (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) $(-> $result:ty)? = $body:expr) => {
         /// # Safety
         /// As the generic kernel of the same name says.
         $(#[$features])?
-        pub(super) unsafe fn $name<$(const $generic: usize),*>($args: $ty) {
+        pub(super) unsafe fn $name<$(const $generic: usize),*>($args: $ty) $(-> $result)? {
             // SAFETY: the caller keeps the generic kernel's contract; the target features are those of the vector type.
             unsafe { $body($args) }
         }
@@ -219,6 +225,8 @@ impl KernelTable {
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list.extend(Kind::ALL.iter().map(|kind| (unary_entry(*kind as usize), entry("unary", format!("-{}", kind.name())))));
         list.extend(Binary::ALL.iter().map(|f| (binary_entry(*f as usize), entry("binary", format!("-{}", f.name())))));
+        list.extend(REDUCTIONS.iter().enumerate().map(|(i, name)| (reduce_entry(i), entry("reduce", format!("-{name}")))));
+        list.push((reduce_entry(REDUCTIONS.len()), entry("normalize", String::new())));
         list
     }
 }
@@ -255,4 +263,9 @@ pub(crate) const fn unary_entry(index: usize) -> usize {
 /// Place of the `index`-th function of two numbers.
 pub(crate) const fn binary_entry(index: usize) -> usize {
     unary_entry(Kind::ALL.len()) + index
+}
+
+/// Place of the `index`-th reduction of a row; behind them is that of the kernel that normalises one.
+pub(crate) const fn reduce_entry(index: usize) -> usize {
+    binary_entry(Binary::ALL.len()) + index
 }

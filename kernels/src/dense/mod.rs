@@ -3,13 +3,27 @@
 //! Each is prepared once, with all checks, and then run without allocating. A dimension may be zero: then there is nothing to do.
 //! What is true or false is 1 or 0, and true is whatever is not 0; indices are whole numbers in f32, exact below 2^24.
 
+mod along;
 mod combine;
+mod concat;
+mod gather;
 mod loops;
 mod map;
+mod norm;
+mod rearrange;
+mod reduce;
+mod softmax;
 
+pub use along::{ArgReduce, CumSum, Extreme, TopK};
 pub use combine::{Combine, Select};
+pub use concat::Concat;
+pub use gather::Gather;
 pub use loops::MAX_RANK;
 pub use map::Map;
+pub use norm::{BatchNorm, Norm};
+pub use rearrange::{PadMode, Rearrange};
+pub use reduce::{Reduce, Reduction};
+pub use softmax::Softmax;
 
 use crate::Error;
 

@@ -225,6 +225,9 @@ fn log2(x: f64) -> f64 {
 
 /// 2^x to within 1e-15 of itself; beyond what f32 can hold, as good as 0 or ∞.
 fn exp2(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
     let x = x.clamp(-300.0, 300.0);
     let k = if x < 0.0 { (x - 0.5) as i64 } else { (x + 0.5) as i64 };
     let r = (x - k as f64) * std::f64::consts::LN_2;
@@ -233,4 +236,23 @@ fn exp2(x: f64) -> f64 {
         term = 1.0 + term * r / f64::from(i);
     }
     term * f64::from_bits(((1023 + k) as u64) << 52)
+}
+
+/// e^x in f64 to within 1e-15 of itself; beyond what f32 can hold, as good as 0 or ∞.
+pub(crate) fn exp_f64(x: f64) -> f64 {
+    exp2(x * std::f64::consts::LOG2_E)
+}
+
+/// ln x in f64 to within 1e-15, for x that came of f32 numbers: −∞ at 0, NaN below.
+pub(crate) fn log_f64(x: f64) -> f64 {
+    if x > 0.0 && x.is_finite() {
+        return log2(x) * std::f64::consts::LN_2;
+    }
+    if x == 0.0 {
+        f64::NEG_INFINITY
+    } else if x < 0.0 {
+        f64::NAN
+    } else {
+        x
+    }
 }

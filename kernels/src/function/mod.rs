@@ -6,15 +6,18 @@
 mod binary;
 pub(crate) mod lanes;
 mod math;
+pub(crate) mod reduce;
 pub(crate) mod rows;
 mod unary;
 
 pub(crate) use binary::BINARY_KINDS;
 pub use binary::Binary;
+pub(crate) use math::{exp_f64 as exp, log_f64 as log};
 pub use unary::Unary;
 pub(crate) use unary::{Kind, UNARY_KINDS};
 
 use lanes::Lanes;
+use reduce::{NormalizeFn, ReduceFn};
 use rows::{BinaryFn, UnaryFn};
 
 /// The kernels of functions, of one instruction set.
@@ -24,6 +27,9 @@ pub(crate) struct FunctionKernels {
     pub(crate) unary: [UnaryFn; UNARY_KINDS],
     /// In the order of [`Binary::ALL`].
     pub(crate) binary: [BinaryFn; BINARY_KINDS],
+    /// In the order of [`reduce::REDUCTIONS`].
+    pub(crate) reduce: [ReduceFn; 4],
+    pub(crate) normalize: NormalizeFn,
 }
 
 /// A function of plain numbers, lane by lane.
