@@ -5,7 +5,7 @@ mod harness;
 use harness::{Guarded, Threads, assert_borders_are_zero, bits, noise};
 use proptest::prelude::*;
 use std::sync::Arc;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd, schedule_prefetch};
 use stridewise_kernels::denormals::FlushDenormals;
 use stridewise_kernels::{ConvProblem, Executor, Geometry, Halo, Inline, Isa, KernelTable, Layout, layout, reference};
 
@@ -206,6 +206,9 @@ const GRID: &[&str] = &[
     "n1c1h5w5o1k3p1",
     "n1c16h5w5o96k3p1",
     "n1c16h5w5o112k3p1",
+    "n2c150h12w12o64k3p1",
+    "n1c256h3w5o130k3p1",
+    "n1c512h3w2o16k3p1",
 ];
 
 #[test]
@@ -240,10 +243,44 @@ fn plain(table: &'static KernelTable, (algorithm, layout): (Algorithm, Layout)) 
 }
 
 #[test]
+fn asking_for_weights_ahead_changes_no_bit() {
+    let p: ConvProblem = "n1c64h9w9o64k3p1".parse().unwrap();
+    let data = Data::new(&p);
+    for table in KernelTable::all() {
+        for (algorithm, threads) in ways(&p).into_iter().filter(|w| w.1 == Layout::Nchw16c).flat_map(|w| [(w.0, 1), (w.0, 3)]) {
+            let plane = Geometry::new(Layout::Nchw16c, [1, 64, 9, 9], algorithm.required_halo(&p)).unwrap();
+            let weights = PackedWeights::pack(table, &p, algorithm, Layout::Nchw16c, &data.weight, Some(&data.bias), &Inline).unwrap();
+            let weights = Arc::new(weights);
+            let conv = || Conv::new(p, algorithm, plane, plane, None, weights.clone(), NONE, threads).unwrap();
+            let mut chain = [conv(), conv(), conv()];
+            let mut input = Guarded::filled(plane.len(), f32::NAN);
+            layout::from_nchw(&Inline, &data.input, &plane, &mut input).unwrap();
+            let run = |conv: &Conv| {
+                let mut output = Guarded::filled(plane.len(), f32::NAN);
+                let mut scratch = Guarded::filled(conv.scratch_per_thread() * threads, f32::NAN);
+                conv.run(&Threads(threads), &input, Residual::None, &mut output, &mut scratch).unwrap();
+                bits(&output)
+            };
+            let alone = run(&chain[0]);
+            schedule_prefetch(&mut chain.iter_mut().collect::<Vec<_>>());
+            for conv in &chain {
+                assert!(run(conv) == alone, "{algorithm:?} on {table:?} with {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
 fn results_are_bitwise_equal_for_every_number_of_threads() {
-    for text in
-        ["n1c64h7w7o64k3p1", "n2c33h5w7o33k3s2p1g33", "n3c20h6w5o130k1", "n1c3h23w19o40k7s2p3", "n1c600h1w1o1000k1", "n1c40h9w5o72k3p1g2"]
-    {
+    for text in [
+        "n1c64h7w7o64k3p1",
+        "n2c33h5w7o33k3s2p1g33",
+        "n3c20h6w5o130k1",
+        "n1c3h23w19o40k7s2p3",
+        "n1c600h1w1o1000k1",
+        "n1c40h9w5o72k3p1g2",
+        "n1c256h17w16o65k3p1",
+    ] {
         let p: ConvProblem = text.parse().unwrap();
         let data = Data::new(&p);
         for table in KernelTable::all() {

@@ -51,6 +51,10 @@ pub(super) struct Choice {
     pub reason: &'static str,
 }
 
+/// Output channels from which a strided 1×1 convolution gathers its pixels first. Measured over ResNet-50's: at 2048 a fifth of
+/// the time is saved, at 1024 and 512 a twentieth is lost.
+const GATHERED_OC: usize = 2048;
+
 pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
     let extent = |axis: usize| problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
     let beyond = (0..4).any(|side| problem.pads[side] >= extent(side % 2));
@@ -61,6 +65,8 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -
         Choice { algorithm: Algorithm::Im2colGemm, reason: "padding beyond the kernel: a halo would be mostly zeros" }
     } else if input == Layout::Nchw {
         Choice { algorithm: Algorithm::Direct, reason: "few input channels: reads the NCHW planes" }
+    } else if problem.kernel == [1, 1] && problem.stride != [1, 1] && problem.oc >= GATHERED_OC {
+        Choice { algorithm: Algorithm::Im2colGemm, reason: "1x1 with a stride: so many output channels pay for gathering the pixels" }
     } else if problem.kernel == [1, 1] {
         Choice { algorithm: Algorithm::Direct, reason: "1x1: a GEMM over pixels, activations unpacked" }
     } else if problem.groups > 1 {
@@ -74,18 +80,17 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -
     }
 }
 
-/// F(4×4) where an image has tiles enough to use its weights, four times the kernel's, more than a few times, or where they are
+/// F(4×4) where there are tiles enough to use its weights, four times the kernel's, more than a few times, or where they are
 /// small; F(2×2) down to 7×7 images. Measured over the shapes of ResNet and VGG: docs/src/performance.md, "Which Winograd".
 fn winograd(problem: &ConvProblem, input: Layout) -> Option<Choice> {
-    // Of one image: a batch is computed as its images are alone.
     let tiles = |variant: Winograd| {
         let [rows, columns] = problem.output().map(|size| size.div_ceil(variant.outputs()));
-        rows.saturating_mul(columns)
+        problem.n.saturating_mul(rows).saturating_mul(columns)
     };
-    let few_weights = problem.c.saturating_mul(problem.oc) <= 128 * 128;
+    let weights = problem.c.saturating_mul(problem.oc);
     let candidates = [
-        (Winograd::F4, if few_weights { 4 } else { 25 }, "3x3: a quarter of the products"),
-        (Winograd::F2, 12, "3x3 on a small image: four ninths of the products"),
+        (Winograd::F4, if weights <= 128 * 128 { 4 } else { 25 }, "3x3: a quarter of the products"),
+        (Winograd::F2, if weights <= 256 * 256 { 12 } else { 25 }, "3x3 on a small image: four ninths of the products"),
     ];
     candidates.into_iter().find_map(|(variant, fewest_tiles, reason)| {
         let algorithm = Algorithm::Winograd(variant);

@@ -19,7 +19,7 @@ use memory::Lifetime;
 use std::ops::Range;
 use std::sync::Arc;
 use step::Compute;
-use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights};
+use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights, schedule_prefetch};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{Executor, Geometry, KernelTable, Layout};
@@ -119,19 +119,16 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Each convolution brings the next one's weights into cache, unless those of all stay there from run to run.
+    /// The convolutions bring each other's weights into cache, unless those of all stay there from run to run.
     fn prefetch_weights(&mut self) {
         if self.weight_bytes <= RESIDENT_BYTES {
             return;
         }
-        let mut next = None;
-        for step in self.steps.iter_mut().rev() {
-            if let Compute::Conv(conv) = &mut step.compute
-                && let Some(weights) = next.replace(conv.weights().clone())
-            {
-                conv.prefetch(weights);
-            }
-        }
+        let convs = self.steps.iter_mut().filter_map(|step| match &mut step.compute {
+            Compute::Conv(conv) => Some(&mut **conv),
+            _ => None,
+        });
+        schedule_prefetch(&mut convs.collect::<Vec<_>>());
     }
 
     /// Bytes of arena and scratch memory.

@@ -1,7 +1,8 @@
 //! Direct convolution: the register tile reads the input buffer itself, whose halo is the padding.
 
 use super::packed::OcTile;
-use super::tile::tile_pixels;
+use super::prefetch::Prefetcher;
+use super::tile::{TileArgs, tile_pixels};
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
 use crate::{Geometry, Layout};
 use std::ops::Range;
@@ -18,6 +19,26 @@ pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: 
     weights.segments().iter().map(offset).collect()
 }
 
+/// Elements of a tile's weights (256 KiB) that stay in a level-2 cache while the pixels pass over them. Where K is longer, the
+/// pixels pass over a part of it before the next part's turn, and their sums wait in scratch memory.
+const K_BLOCK: usize = 64 * 1024;
+
+/// Pixels whose sums wait: their number bounds the scratch memory.
+const STRIP: usize = 252;
+
+/// Segments of a tile that the pixels pass over at once: all, or whole chunks.
+fn segments_at_once(conv: &Conv, tile: &OcTile) -> usize {
+    let chunk = tile.chunk * conv.weights.run() * tile.blocks * BLOCK;
+    let chunks = (K_BLOCK / chunk.max(1)).max(1);
+    tile.segments.len().min(chunks * tile.chunk)
+}
+
+/// Elements of scratch memory for one thread.
+pub(super) fn scratch_len(conv: &Conv) -> usize {
+    let waits = |tile: &&OcTile| segments_at_once(conv, tile) < tile.segments.len();
+    conv.weights.tiles().iter().filter(waits).map(|tile| STRIP * tile.blocks * BLOCK).max().unwrap_or(0)
+}
+
 /// Computes the tiles of OC in `tiles` for the output pixels in `pixels`, numbered through all images.
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let mut sums = Sums::new();
@@ -28,26 +49,67 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
         let end = pixels.end.min(start + conv.pixel_block);
         for tile in &conv.weights.tiles()[tiles.clone()] {
             conv.enter_tile(&mut args, buffers, tile);
-            let kernels = conv.table.conv_tile[tile.blocks - 1];
-            let mut cursor = conv.cursor(start);
-            let mut pixel = start;
-            while pixel < end {
-                let count = tile_pixels(end - pixel, kernels.len());
-                prefetcher.enter(&mut args);
-                conv.place_pixels(&mut args, &mut cursor, count, Some(&conv.input));
-                // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries
-                // are the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
-                unsafe { kernels[count - 1](&args) };
-                pixel += count;
+            if segments_at_once(conv, tile) == tile.segments.len() {
+                pass(conv, tile, &mut args, &mut prefetcher, start..end, None);
+                continue;
             }
+            for strip in (start..end).step_by(STRIP) {
+                pass_in_parts(conv, buffers, tile, &mut args, &mut prefetcher, strip..end.min(strip + STRIP));
+            }
+            (args.sums, args.begins, args.ends) = (sums.0.as_mut_ptr(), true, true);
         }
         start = end;
     }
 }
 
+/// A strip of pixels passes over a tile's K part by part.
+fn pass_in_parts(
+    conv: &Conv,
+    buffers: &Buffers<'_>,
+    tile: &OcTile,
+    args: &mut TileArgs,
+    prefetcher: &mut Prefetcher<'_>,
+    pixels: Range<usize>,
+) {
+    let at_once = segments_at_once(conv, tile);
+    let weights = conv.weights.tile_weights(tile, 0);
+    let offsets = &conv.offsets[tile.segments.clone()];
+    let columns = conv.weights.run() * tile.blocks * BLOCK;
+    for (part, segments) in offsets.chunks(at_once).enumerate() {
+        let first = part * at_once;
+        args.segments = segments.as_ptr();
+        args.segment_count = segments.len();
+        args.weights = weights[first * columns..].as_ptr();
+        args.begins = first == 0;
+        args.ends = first + segments.len() == offsets.len();
+        pass(conv, tile, args, prefetcher, pixels.clone(), Some(buffers.scratch));
+    }
+}
+
+/// The pixels pass over the segments that the arguments point at. `sums` is where those of the pixels wait, one behind the other.
+#[inline(always)]
+fn pass(conv: &Conv, tile: &OcTile, args: &mut TileArgs, prefetcher: &mut Prefetcher<'_>, pixels: Range<usize>, sums: Option<*mut f32>) {
+    let kernels = conv.table.conv_tile[tile.blocks - 1];
+    let mut cursor = conv.cursor(pixels.start);
+    let mut pixel = pixels.start;
+    while pixel < pixels.end {
+        let count = tile_pixels(pixels.end - pixel, kernels.len());
+        prefetcher.enter(args);
+        conv.place_pixels(args, &mut cursor, count, Some(&conv.input));
+        if let Some(sums) = sums {
+            args.sums = sums.wrapping_add((pixel - pixels.start) * tile.blocks * BLOCK);
+        }
+        // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries are the
+        // problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs, and scratch for the sums of a
+        // strip.
+        unsafe { kernels[count - 1](args) };
+        pixel += count;
+    }
+}
+
 impl Conv {
     /// Points the arguments at a tile of OC.
-    pub(super) fn enter_tile(&self, args: &mut super::TileArgs, buffers: &Buffers<'_>, tile: &OcTile) {
+    pub(super) fn enter_tile(&self, args: &mut TileArgs, buffers: &Buffers<'_>, tile: &OcTile) {
         args.segments = self.offsets[tile.segments.clone()].as_ptr();
         args.segment_count = tile.segments.len();
         args.chunk = tile.chunk;
@@ -62,7 +124,7 @@ impl Conv {
     }
 
     /// Writes the offsets of the next `count` output pixels: in the output, the residual and, if given, the input.
-    pub(super) fn place_pixels(&self, args: &mut super::TileArgs, cursor: &mut Cursor, count: usize, input: Option<&Geometry>) {
+    pub(super) fn place_pixels(&self, args: &mut TileArgs, cursor: &mut Cursor, count: usize, input: Option<&Geometry>) {
         let [oh, ow] = self.output_size;
         let [sh, sw] = self.problem.stride;
         let residual = self.residual.unwrap_or(self.output);

@@ -10,6 +10,7 @@ pub(crate) mod tile;
 mod winograd;
 
 pub use packed::{Order, PackedWeights};
+pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
 pub use winograd::Winograd;
 
@@ -223,7 +224,8 @@ impl Conv {
         match self.algorithm {
             Algorithm::Im2colGemm => im2col::scratch_len(self),
             Algorithm::Winograd(variant) => winograd::scratch_len(self, variant),
-            Algorithm::Direct | Algorithm::Depthwise => 0,
+            Algorithm::Direct => direct::scratch_len(self),
+            Algorithm::Depthwise => 0,
         }
     }
 
@@ -389,6 +391,8 @@ impl Conv {
             ahead: std::ptr::null(),
             ahead_lines: 0,
             sums: sums.0.as_mut_ptr(),
+            begins: true,
+            ends: true,
         }
     }
 }

@@ -191,6 +191,13 @@ impl PackedWeights {
         &self.data[position * self.position_len() + tile.weights..][..self.tile_len(tile)]
     }
 
+    /// Where in [`PackedWeights::data`] the weights of neighbouring tiles lie at a position.
+    pub(super) fn elements(&self, tiles: &Range<usize>, position: usize) -> Range<usize> {
+        let start = position * self.position_len();
+        let at = |tile: usize| self.tiles.get(tile).map_or(self.position_len(), |t| t.weights);
+        start + at(tiles.start)..start + at(tiles.end)
+    }
+
     /// All packed weights.
     pub(super) fn data(&self) -> &[f32] {
         &self.data

@@ -1,53 +1,136 @@
-//! While a convolution computes, the weights of the next one come from memory into cache: a network whose weights are larger
-//! than the cache would otherwise wait for them in its last stages, where each weight is used for few pixels.
+//! While convolutions compute, the weights that they and the next ones read come from memory into cache: a network whose weights
+//! are larger than the cache would otherwise wait for them in its last stages, where each weight is used for few pixels.
+//!
+//! All weights of a network, in the order in which a thread reads them, are one stream. Each convolution asks for a part of the
+//! stream that begins some way ahead of its own place: far enough for the memory to answer, and so near that what was fetched is
+//! still in the level-2 cache. The distance grows only ahead of layers that read more than the memory gives in their time.
 
 use super::tile::{PIXELS, TileArgs};
 use super::{BLOCK, Conv, PackedWeights};
-use crate::parallel::range_of_part;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Most cache lines that are asked for during a segment, some two hundred cycles: memory gives no more.
-const MAX_LINES: usize = 12;
+/// Cache lines of the stream between what is read and what is asked for (256 KiB).
+const DISTANCE: usize = 4096;
 
-/// Weights to ask for, and how fast.
-pub(super) struct Ahead {
+/// Most cache lines that are asked for during a segment, some two hundred cycles: memory gives no more.
+const MAX_LINES: usize = 10;
+
+/// What a convolution asks for: a list for each of its shares.
+pub(super) struct Ahead(Vec<Vec<Piece>>);
+
+/// Contiguous weights to ask for.
+struct Piece {
     weights: Arc<PackedWeights>,
-    lines_per_segment: usize,
+    elements: Range<usize>,
+}
+
+/// Lets convolutions that run one after the other, again and again, bring weights into cache ahead of their use. The results do not
+/// change.
+pub fn schedule_prefetch(convs: &mut [&mut Conv]) {
+    let shares = convs.iter().map(|conv| conv.shares()).max().unwrap_or(0);
+    let mut ahead: Vec<Vec<Vec<Piece>>> = convs.iter().map(|conv| (0..conv.shares()).map(|_| Vec::new()).collect()).collect();
+    for share in 0..shares {
+        let streams: Vec<Vec<Range<usize>>> = convs.iter().map(|conv| conv.weight_stream(share)).collect();
+        let lines: Vec<usize> = streams.iter().map(|ranges| ranges.iter().map(|r| r.len() / BLOCK).sum()).collect();
+        let capacity: Vec<usize> = convs.iter().map(|conv| conv.segments_run(share).saturating_mul(MAX_LINES)).collect();
+        // How far ahead of its first weight each convolution should find the stream.
+        let mut wanted = vec![0; convs.len() + 1];
+        let mut rest = 0;
+        for i in (0..convs.len()).rev() {
+            rest += lines[i];
+            wanted[i] = (wanted[i + 1] + lines[i]).saturating_sub(capacity[i]).max(DISTANCE.min(rest));
+        }
+        // Nothing was fetched before the first, and what it needs at once can't come in time.
+        let mut distance = lines.first().copied().unwrap_or(0).min(DISTANCE);
+        for i in 0..convs.len() {
+            let quota = (wanted[i + 1] + lines[i]).saturating_sub(distance).min(capacity[i]);
+            if let Some(pieces) = ahead[i].get_mut(share) {
+                let (mut skip, mut take) = (distance, quota);
+                for (conv, stream) in convs[i..].iter().zip(&streams[i..]) {
+                    for range in stream {
+                        let first = skip.min(range.len() / BLOCK);
+                        let count = take.min(range.len() / BLOCK - first);
+                        (skip, take) = (skip - first, take - count);
+                        if count > 0 {
+                            let start = range.start + first * BLOCK;
+                            pieces.push(Piece { weights: conv.weights.clone(), elements: start..start + count * BLOCK });
+                        }
+                    }
+                    if take == 0 {
+                        break;
+                    }
+                }
+            }
+            distance = (distance + quota).saturating_sub(lines[i]);
+        }
+    }
+    for (conv, pieces) in convs.iter_mut().zip(ahead) {
+        conv.ahead = Some(Ahead(pieces));
+    }
 }
 
 impl Conv {
-    /// Lets this convolution bring the weights of another one, which runs next, into cache. The result does not change.
-    pub fn prefetch(&mut self, next: Arc<PackedWeights>) {
-        let [along_oc, along_pixels] = self.partition;
-        let groups = self.pixels().div_ceil(PIXELS) / along_pixels;
-        let segments: usize = self.weights.tiles().iter().map(|tile| tile.segments.len()).sum();
-        let segments = (segments / along_oc).saturating_mul(groups).saturating_mul(self.weights.positions());
-        let lines = next.len() / BLOCK / (along_oc * along_pixels);
-        let lines_per_segment = lines.div_ceil(segments.max(1)).min(MAX_LINES);
-        self.ahead = Some(Ahead { weights: next, lines_per_segment });
+    fn shares(&self) -> usize {
+        self.partition[0] * self.partition[1]
+    }
+
+    /// The elements of the packed weights that a share reads, in order.
+    fn weight_stream(&self, share: usize) -> Vec<Range<usize>> {
+        if share >= self.shares() {
+            return Vec::new();
+        }
+        let (tiles, _) = self.share(share);
+        (0..self.weights.positions()).map(|position| self.weights.elements(&tiles, position)).collect()
+    }
+
+    /// How often a register tile enters a segment in a share, about.
+    fn segments_run(&self, share: usize) -> usize {
+        if share >= self.shares() {
+            return 0;
+        }
+        let (tiles, pixels) = self.share(share);
+        let segments: usize = self.weights.tiles()[tiles].iter().map(|tile| tile.segments.len()).sum();
+        segments.saturating_mul(self.weights.positions()).saturating_mul(pixels.len().div_ceil(PIXELS))
     }
 
     /// What is left to ask for in one of the partition's shares.
     pub(super) fn prefetcher(&self, share: usize) -> Prefetcher<'_> {
-        let Some(ahead) = &self.ahead else { return Prefetcher { left: &[], lines_per_segment: 0 } };
-        let weights = ahead.weights.data();
-        let part = range_of_part(weights.len() / BLOCK, self.partition[0] * self.partition[1], share);
-        Prefetcher { left: &weights[part.start * BLOCK..part.end * BLOCK], lines_per_segment: ahead.lines_per_segment }
+        let pieces = self.ahead.as_ref().and_then(|ahead| ahead.0.get(share)).map_or(&[][..], Vec::as_slice);
+        let lines: usize = pieces.iter().map(|piece| piece.elements.len() / BLOCK).sum();
+        let segments = self.segments_run(share);
+        Prefetcher { pieces, taken: 0, per_segment: lines.div_ceil(segments.max(1)), period: (segments / lines.max(1)).max(1), wait: 0 }
     }
 }
 
 /// The lines that a thread still has to ask for.
 pub(super) struct Prefetcher<'a> {
-    left: &'a [f32],
-    lines_per_segment: usize,
+    pieces: &'a [Piece],
+    /// Elements of the first piece that were asked for.
+    taken: usize,
+    /// Lines to ask for in a segment, by one register tile of `period`.
+    per_segment: usize,
+    period: usize,
+    /// Register tiles until the next that asks.
+    wait: usize,
 }
 
 impl Prefetcher<'_> {
     /// Gives the next register tile its lines.
     pub fn enter(&mut self, args: &mut TileArgs) {
-        let elements = self.lines_per_segment * args.segment_count * BLOCK;
-        args.ahead = self.left.as_ptr();
-        args.ahead_lines = if self.left.is_empty() { 0 } else { self.lines_per_segment };
-        self.left = self.left.get(elements..).unwrap_or(&[]);
+        args.ahead_lines = 0;
+        let Some(piece) = self.pieces.first() else { return };
+        if self.wait > 0 {
+            self.wait -= 1;
+            return;
+        }
+        self.wait = self.period - 1;
+        args.ahead = piece.weights.data()[piece.elements.start + self.taken..].as_ptr();
+        args.ahead_lines = self.per_segment;
+        self.taken += self.per_segment * args.segment_count * BLOCK;
+        if self.taken >= piece.elements.len() {
+            self.pieces = &self.pieces[1..];
+            self.taken = 0;
+        }
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct TileArgs {
     pub ahead_lines: usize,
     /// `P · B · 16` elements for chunk sums.
     pub sums: *mut f32,
+    /// Whether K begins with these segments. If not, the sums of what came before are in `sums`.
+    pub begins: bool,
+    /// Whether K ends with these segments. If not, the results are the sums so far, and go to `sums`.
+    pub ends: bool,
 }
 
 /// A register tile of some number of pixels and blocks.
@@ -103,7 +107,7 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
                     acc[b][p] = V::splat(0.0);
                 }
             }
-            let first = segment == 0;
+            let first = segment == 0 && args.begins;
             if args.run == 16 {
                 while segment < end {
                     let offset = *args.segments.add(segment);
@@ -139,13 +143,17 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
                     }
                 }
             }
-            if segment == args.segment_count {
+            let done = segment == args.segment_count;
+            if done && args.ends {
                 break;
             }
             for b in 0..B {
                 for p in 0..P {
                     acc[b][p].store(args.sums.add((b * P + p) * 16));
                 }
+            }
+            if done {
+                return;
             }
         }
         finish::<V, P, B>(args, &acc);
