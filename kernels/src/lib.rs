@@ -15,6 +15,7 @@ extern crate self as stridewise_kernels;
 mod aarch64;
 mod aligned;
 pub mod blocked;
+mod cache;
 pub mod conv;
 pub mod denormals;
 pub mod dense;
@@ -23,6 +24,7 @@ mod error;
 #[cfg(test)]
 mod every_kernel;
 pub mod function;
+mod gemm;
 mod geometry;
 mod isa;
 pub mod layout;
