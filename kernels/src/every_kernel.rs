@@ -7,16 +7,20 @@
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
-use crate::function::reduce::{NormalizeArgs, REDUCTIONS, ReduceArgs};
+use crate::function::blend::BlendArgs;
+use crate::function::lane_sums::LaneSumsArgs;
+use crate::function::reduce::{NormalizeArgs, ReduceArgs};
+use crate::function::resample::ResampleArgs;
 use crate::function::rows::{BinaryArgs, UnaryArgs};
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
-use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, reduce_entry, row_entry, unary_entry};
+use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, other_entry, reduce_entry, row_entry, unary_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
-use crate::{Binary, ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, Unary, reference};
+use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
@@ -91,7 +95,19 @@ mod counting {
     }
 
     pub unsafe fn normalize(args: &NormalizeArgs) {
-        unsafe { (called(reduce_entry(REDUCTIONS.len())).functions.normalize)(args) }
+        unsafe { (called(other_entry(0)).functions.normalize)(args) }
+    }
+
+    pub unsafe fn blend(args: &BlendArgs) {
+        unsafe { (called(other_entry(1)).functions.blend)(args) }
+    }
+
+    pub unsafe fn resample(args: &ResampleArgs) {
+        unsafe { (called(other_entry(2)).functions.resample)(args) }
+    }
+
+    pub unsafe fn lane_sums<const K: usize>(args: &LaneSumsArgs) {
+        unsafe { (called(other_entry(3 + K)).functions.lane_sums[K])(args) }
     }
 
     pub unsafe fn affine(args: &RowArgs) {
@@ -137,6 +153,9 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
             binary: crate::function::every_binary!(counting::binary),
             reduce: [counting::reduce::<0>, counting::reduce::<1>, counting::reduce::<2>, counting::reduce::<3>],
             normalize: counting::normalize,
+            blend: counting::blend,
+            resample: counting::resample,
+            lane_sums: [counting::lane_sums::<0>, counting::lane_sums::<1>],
         },
         fma_chain: original.fma_chain,
         fma_chains: original.fma_chains,
@@ -235,167 +254,6 @@ fn elementwise(table: &'static KernelTable, family: &str) -> Vec<f32> {
     found
 }
 
-/// The function of a kernel's name, `unary-silu-avx512`.
-fn function_of(kernel: &Kernel) -> &str {
-    kernel.name.split('-').nth(1).expect("a function in the name")
-}
-
-/// Numbers on both sides of zero; what the functions of them should be, tests of their own check more closely.
-fn unary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
-    let functions = [
-        (Unary::Clip { low: -0.5, high: 0.25 }, (|x| x.clamp(-0.5, 0.25)) as fn(f64) -> f64),
-        (Unary::LeakyRelu { alpha: 0.5 }, |x| if x < 0.0 { x / 2.0 } else { x }),
-        (Unary::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
-        (Unary::HardSigmoid { alpha: 0.25, beta: 0.5 }, |x| x / 4.0 + 0.5),
-        (Unary::HardSwish, |x| x * (x / 6.0 + 0.5)),
-        (Unary::Silu, |x| x / (1.0 + (-x).exp())),
-        (Unary::Swish { alpha: 2.0 }, |x| x / (1.0 + (-2.0 * x).exp())),
-        (Unary::Mish, |x| x * x.exp().ln_1p().tanh()),
-        (Unary::Elu { alpha: 2.0 }, |x| if x < 0.0 { 2.0 * x.exp_m1() } else { x }),
-        (Unary::Gelu, |x| x / 2.0 * (1.0 + erf(x / 2f64.sqrt()))),
-        (Unary::GeluTanh, |x| x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())),
-        (Unary::Erf, erf),
-        (Unary::Tanh, f64::tanh),
-        (Unary::Softplus, |x| x.exp().ln_1p()),
-        (Unary::Softsign, |x| x / (1.0 + x.abs())),
-        (Unary::ThresholdedRelu { alpha: 0.25 }, |x| if x > 0.25 { x } else { 0.0 }),
-        (Unary::Exp, f64::exp),
-        (Unary::Log, f64::ln),
-        (Unary::Sqrt, f64::sqrt),
-        (Unary::Abs, f64::abs),
-        (Unary::Neg, |x| -x),
-        (Unary::Reciprocal, f64::recip),
-        (Unary::Sign, f64::signum),
-        (Unary::Floor, f64::floor),
-        (Unary::Ceil, f64::ceil),
-        (Unary::Round, f64::round_ties_even),
-        (Unary::Not, |_| 0.0),
-        (Unary::IsNan, |_| 0.0),
-        (Unary::Power { exponent: 2.0 }, |x| x * x),
-        (Unary::Power { exponent: 3.0 }, |x| x * x * x),
-        (Unary::Power { exponent: 0.5 }, f64::sqrt),
-        (Unary::Power { exponent: -1.5 }, |x| x.powf(-1.5)),
-        (Unary::Affine { scale: 0.5, shift: 2.0 }, |x| x / 2.0 + 2.0),
-        (Unary::Identity, |x| x),
-    ];
-    let (function, exact) =
-        functions.into_iter().find(|(f, _)| f.kernel().0.name() == function_of(kernel)).unwrap_or_else(|| panic!("{}", kernel.name));
-    // Two whole vectors and a part of one.
-    let input: Vec<f32> = noise(9, 37).into_iter().map(|x| x + 1e-3).collect();
-    let mut output = Guarded::filled(37, f32::NAN);
-    crate::dense::Map::new(function, 37, table).run(&Inline, &Guarded::of(&input), &mut output).unwrap();
-    for (x, y) in input.iter().zip(&*output) {
-        let exact = exact(f64::from(*x));
-        let error = (f64::from(*y) - exact).abs();
-        assert!(error <= 4e-7 * exact.abs().max(0.5) || (exact.is_nan() && y.is_nan()), "{}: {y} at {x}, not {exact}", kernel.name);
-    }
-    output.to_vec()
-}
-
-/// The error function of a small number, by its series.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum) = (x, x);
-    for n in 1..60 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
-}
-
-fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
-    let function = *Binary::ALL.iter().find(|f| f.name() == function_of(kernel)).expect("a function of this name");
-    let (mut a, mut b) = (noise(10, 37), noise(11, 37));
-    (a[3], b[3], a[5], b[6]) = (0.5, 0.5, 0.0, 0.0);
-    let mut output = Guarded::filled(37, f32::NAN);
-    let op = crate::dense::Combine::new(function, &[37], &[37], Unary::Identity, table).unwrap();
-    op.run(&Inline, &Guarded::of(&a), &Guarded::of(&b), &mut output).unwrap();
-    let truth = |t: bool| f32::from(u8::from(t));
-    for ((&a, &b), &y) in a.iter().zip(&b).zip(&*output) {
-        let plain = match function {
-            Binary::Add => a + b,
-            Binary::Sub => a - b,
-            Binary::Mul => a * b,
-            Binary::Div => a / b,
-            Binary::Min => a.min(b),
-            Binary::Max => a.max(b),
-            Binary::Pow => f64::from(a).powf(f64::from(b)) as f32,
-            Binary::PRelu => {
-                if a < 0.0 {
-                    a * b
-                } else {
-                    a
-                }
-            }
-            Binary::Mod => {
-                if a % b != 0.0 && (a < 0.0) != (b < 0.0) {
-                    a % b + b
-                } else {
-                    a % b
-                }
-            }
-            Binary::Fmod => a % b,
-            Binary::Equal => truth(a == b),
-            Binary::Less => truth(a < b),
-            Binary::LessOrEqual => truth(a <= b),
-            Binary::Greater => truth(a > b),
-            Binary::GreaterOrEqual => truth(a >= b),
-            Binary::And => truth(a != 0.0 && b != 0.0),
-            Binary::Or => truth(a != 0.0 || b != 0.0),
-            Binary::Xor => truth((a != 0.0) != (b != 0.0)),
-        };
-        assert!(y == plain || (y.is_nan() && plain.is_nan()), "{}: {y} of {a} and {b}, not {plain}", kernel.name);
-    }
-    output.to_vec()
-}
-
-/// Rows of some lengths, called straight: the ops that use these kernels need several of them.
-fn reduce(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
-    let mut found = Vec::new();
-    for len in [1, 16, 37, 2100] {
-        let input = Guarded::of(&noise(12, len));
-        let (scale, shift) = (Guarded::of(&noise(13, len)), Guarded::of(&noise(14, len)));
-        let mut output = Guarded::filled(len, f32::NAN);
-        let args = ReduceArgs { input: input.as_ptr(), len, shift: 0.25, output: output.as_mut_ptr() };
-        let wide = || input.iter().map(|x| f64::from(*x));
-        if kernel.family == "normalize" {
-            let args = NormalizeArgs {
-                input: input.as_ptr(),
-                output: output.as_mut_ptr(),
-                len,
-                mean: 0.25,
-                factor: 0.75,
-                scale: scale.as_ptr(),
-                shift: shift.as_ptr(),
-                step: 16,
-            };
-            // SAFETY: the table is of an available instruction set; all buffers have `len` elements.
-            unsafe { (table.functions.normalize)(&args) };
-            for i in 0..len {
-                assert_eq!(output[i], ((input[i] - 0.25) * 0.75).mul_add(scale[i], shift[i]), "{}", kernel.name);
-            }
-            found.extend_from_slice(&output);
-            continue;
-        }
-        let index = REDUCTIONS.iter().position(|name| *name == function_of(kernel)).expect("a reduction of this name");
-        // SAFETY: the table is of an available instruction set; both buffers have `len` elements.
-        let value = unsafe { (table.functions.reduce[index])(&args) };
-        let exact: f64 = match REDUCTIONS[index] {
-            "sum" => wide().sum(),
-            "max" => wide().fold(f64::NEG_INFINITY, f64::max),
-            "deviation" => wide().map(|x| (x - 0.25).powi(2)).sum(),
-            "exp_sum" => wide().map(|x| (x - 0.25).exp()).sum(),
-            other => panic!("{other} has no definition here"),
-        };
-        assert!((f64::from(value) - exact).abs() <= 1e-6 * len as f64, "{}: {value}, not {exact}", kernel.name);
-        found.push(value);
-        if REDUCTIONS[index] == "exp_sum" {
-            assert!(input.iter().zip(&*output).all(|(x, e)| (e - (x - 0.25).exp()).abs() <= 1e-6 * e), "{}", kernel.name);
-            found.extend_from_slice(&output);
-        }
-    }
-    found
-}
-
 /// Does the problems that need this kernel, all of them and none that another kernel has a part in.
 fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
     match kernel.family {
@@ -422,9 +280,13 @@ fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
         "pool_max" => pool(table, Reduction::Maximum),
         "pool_mean" => pool(table, Reduction::Mean),
         "add" | "clamp" | "affine" => elementwise(table, kernel.family),
-        "reduce" | "normalize" => reduce(table, kernel),
-        "unary" => unary(table, kernel),
-        "binary" => binary(table, kernel),
+        "unary" => functions::unary(table, kernel),
+        "binary" => functions::binary(table, kernel),
+        "reduce" | "normalize" => functions::reduce(table, kernel),
+        "blend" => functions::blend(table),
+        "resample" => functions::resample(table),
+        "lane_sums" => functions::lane_sums(table, 0),
+        "lane_squares" => functions::lane_sums(table, 1),
         other => panic!("no problem is written down for kernels of the family `{other}`"),
     }
 }

@@ -33,6 +33,7 @@ pub mod peak;
 pub mod pool;
 mod portable;
 pub mod reference;
+pub mod resize;
 mod row;
 mod simd;
 pub mod softmax;

@@ -38,7 +38,7 @@ pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
     /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
-    /// `unary`, `binary`, `reduce`, `normalize`.
+    /// `unary`, `binary`, `reduce`, `normalize`, `blend`, `resample`, `lane_sums`, `lane_squares`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -50,7 +50,10 @@ macro_rules! instantiate {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
+            use $crate::function::blend::{self, BlendArgs};
+            use $crate::function::lane_sums::{self, LaneSumsArgs};
             use $crate::function::reduce::{self, NormalizeArgs, ReduceArgs};
+            use $crate::function::resample::{self, ResampleArgs};
             use $crate::function::rows::{self, BinaryArgs, UnaryArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
             use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
@@ -70,6 +73,9 @@ macro_rules! instantiate {
             $crate::table::instantiate!(@kernel [$(#[$features])?] binary<K>(args: &BinaryArgs) = rows::binary::<$vector, K>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] reduce<K>(args: &ReduceArgs) -> f32 = reduce::reduce::<$vector, K>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] normalize<>(args: &NormalizeArgs) = reduce::normalize::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] blend<>(args: &BlendArgs) = blend::blend::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] resample<>(args: &ResampleArgs) = resample::resample::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] lane_sums<K>(args: &LaneSumsArgs) = lane_sums::lane_sums::<$vector, K>);
 
             /// # Safety
             /// The processor has the instruction set.
@@ -106,6 +112,9 @@ macro_rules! instantiate {
                 binary: $crate::function::every_binary!(kernels::binary),
                 reduce: [kernels::reduce::<0>, kernels::reduce::<1>, kernels::reduce::<2>, kernels::reduce::<3>],
                 normalize: kernels::normalize,
+                blend: kernels::blend,
+                resample: kernels::resample,
+                lane_sums: [kernels::lane_sums::<0>, kernels::lane_sums::<1>],
             },
             fma_chain: kernels::fma_chain,
             fma_chains: $chains,
@@ -226,7 +235,8 @@ impl KernelTable {
         list.extend(Kind::ALL.iter().map(|kind| (unary_entry(*kind as usize), entry("unary", format!("-{}", kind.name())))));
         list.extend(Binary::ALL.iter().map(|f| (binary_entry(*f as usize), entry("binary", format!("-{}", f.name())))));
         list.extend(REDUCTIONS.iter().enumerate().map(|(i, name)| (reduce_entry(i), entry("reduce", format!("-{name}")))));
-        list.push((reduce_entry(REDUCTIONS.len()), entry("normalize", String::new())));
+        let others = ["normalize", "blend", "resample", "lane_sums", "lane_squares"];
+        list.extend(others.iter().enumerate().map(|(i, family)| (other_entry(i), entry(family, String::new()))));
         list
     }
 }
@@ -265,7 +275,12 @@ pub(crate) const fn binary_entry(index: usize) -> usize {
     unary_entry(Kind::ALL.len()) + index
 }
 
-/// Place of the `index`-th reduction of a row; behind them is that of the kernel that normalises one.
+/// Place of the `index`-th reduction of a row.
 pub(crate) const fn reduce_entry(index: usize) -> usize {
     binary_entry(Binary::ALL.len()) + index
+}
+
+/// Place of the `index`-th of the kernels behind them.
+pub(crate) const fn other_entry(index: usize) -> usize {
+    reduce_entry(REDUCTIONS.len()) + index
 }

@@ -3,11 +3,21 @@
 //! Each is prepared once, with all checks, and then run without allocating. Each writes the whole of its output: zeros in the halo
 //! and in the channels that pad the last block included.
 
+mod channels;
 mod combine;
+mod depth;
 mod map;
+mod norm;
+mod resample;
+mod window;
 
+pub use channels::Channels;
 pub use combine::Combine;
+pub use depth::Depth;
 pub use map::Map;
+pub use norm::{InstanceNorm, Lrn};
+pub use resample::Resample;
+pub use window::Window;
 
 use crate::Geometry;
 use std::ops::Range;

@@ -8,24 +8,32 @@ mod combine;
 mod concat;
 mod gather;
 mod loops;
+mod lrn;
 mod map;
 mod matmul;
 mod norm;
+mod pool;
 mod rearrange;
 mod reduce;
+mod resize;
 mod softmax;
+mod transposed;
 
 pub use along::{ArgReduce, CumSum, Extreme, TopK};
 pub use combine::{Combine, Select};
 pub use concat::Concat;
 pub use gather::Gather;
 pub use loops::MAX_RANK;
+pub use lrn::Lrn;
 pub use map::Map;
 pub use matmul::MatMul;
 pub use norm::{BatchNorm, Norm};
+pub use pool::Pool;
 pub use rearrange::{PadMode, Rearrange};
 pub use reduce::{Reduce, Reduction};
+pub use resize::Resize;
 pub use softmax::Softmax;
+pub use transposed::{ConvTranspose, ConvTransposeProblem};
 
 use crate::Error;
 

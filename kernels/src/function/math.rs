@@ -256,3 +256,27 @@ pub(crate) fn log_f64(x: f64) -> f64 {
         x
     }
 }
+
+/// Rounded to what an f16 can hold: ten bits of fraction, the lowest exponent −14, infinite from 65520 on.
+pub(crate) fn through_half(x: f32) -> f32 {
+    if x.is_nan() || x.is_infinite() {
+        return x;
+    }
+    let a = x.abs();
+    if a >= 65_520.0 {
+        return f32::INFINITY.copysign(x);
+    }
+    // Added, it leaves as many bits as an f16 has at x's size, and the hardware rounds to even.
+    let exponent = ((a.to_bits() >> 23) as i32 - 127).max(-14);
+    let magic = f64::from_bits(((1023 + exponent as i64 - 10 + 52) as u64) << 52);
+    ((f64::from(a) + magic - magic) as f32).copysign(x)
+}
+
+/// Rounded to the upper half of a float's bits, to even.
+pub(crate) fn through_bfloat(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}

@@ -4,9 +4,12 @@
 //! everywhere.
 
 mod binary;
+pub(crate) mod blend;
+pub(crate) mod lane_sums;
 pub(crate) mod lanes;
 mod math;
 pub(crate) mod reduce;
+pub(crate) mod resample;
 pub(crate) mod rows;
 mod unary;
 
@@ -16,8 +19,11 @@ pub(crate) use math::{exp_f64 as exp, log_f64 as log};
 pub use unary::Unary;
 pub(crate) use unary::{Kind, UNARY_KINDS};
 
+use blend::BlendFn;
+use lane_sums::LaneSumsFn;
 use lanes::Lanes;
 use reduce::{NormalizeFn, ReduceFn};
+use resample::ResampleFn;
 use rows::{BinaryFn, UnaryFn};
 
 /// The kernels of functions, of one instruction set.
@@ -30,6 +36,10 @@ pub(crate) struct FunctionKernels {
     /// In the order of [`reduce::REDUCTIONS`].
     pub(crate) reduce: [ReduceFn; 4],
     pub(crate) normalize: NormalizeFn,
+    pub(crate) blend: BlendFn,
+    pub(crate) resample: ResampleFn,
+    /// Of numbers, and of squares.
+    pub(crate) lane_sums: [LaneSumsFn; 2],
 }
 
 /// A function of plain numbers, lane by lane.
@@ -56,7 +66,7 @@ pub(crate) use numbered;
 /// As many as there are unary kernels.
 macro_rules! every_unary {
     ($module:ident::$f:ident) => {
-        $crate::function::numbered!($module::$f, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33])
+        $crate::function::numbered!($module::$f, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36])
     };
 }
 pub(crate) use every_unary;

@@ -27,7 +27,8 @@ kinds! {
     Swish = "swish", Mish = "mish", Elu = "elu", Gelu = "gelu", GeluTanh = "gelu_tanh", Erf = "erf", Tanh = "tanh",
     Softplus = "softplus", Softsign = "softsign", ThresholdedRelu = "thresholded_relu", Exp = "exp", Log = "log", Sqrt = "sqrt",
     Abs = "abs", Neg = "neg", Reciprocal = "reciprocal", Sign = "sign", Floor = "floor", Ceil = "ceil", Round = "round", Not = "not",
-    IsNan = "is_nan", Square = "square", Cube = "cube", Root = "root", Power = "power", Affine = "affine", Identity = "identity",
+    IsNan = "is_nan", Square = "square", Cube = "cube", Root = "root", Power = "power", Affine = "affine", Identity = "identity", Trunc = "trunc",
+    Half = "half", Bfloat = "bfloat",
 }
 
 /// How many unary kernels a table has.
@@ -129,6 +130,12 @@ pub enum Unary {
     Ceil,
     /// The nearest integer, the even one of two.
     Round,
+    /// The integer part.
+    Trunc,
+    /// The nearest number that has an f16, of two the one with an even last bit; the numbers of f16 are f32's too.
+    RoundToHalf,
+    /// The nearest number that has a bf16, likewise.
+    RoundToBfloat,
     /// 1 where x is 0, else 0
     Not,
     /// 1 where x is NaN, else 0
@@ -184,6 +191,9 @@ impl Unary {
             Unary::Floor => plain(Kind::Floor),
             Unary::Ceil => plain(Kind::Ceil),
             Unary::Round => plain(Kind::Round),
+            Unary::Trunc => plain(Kind::Trunc),
+            Unary::RoundToHalf => plain(Kind::Half),
+            Unary::RoundToBfloat => plain(Kind::Bfloat),
             Unary::Not => plain(Kind::Not),
             Unary::IsNan => plain(Kind::IsNan),
             Unary::Power { exponent: 1.0 } => plain(Kind::Identity),
@@ -266,6 +276,12 @@ pub(crate) unsafe fn evaluate<V: Lanes, const K: usize>(x: V, p: &[V; 3]) -> V {
                 r.if_less(x, r.add(one), r).or(x.sign_bit())
             }
             Kind::Round => x.round_even(),
+            Kind::Trunc => {
+                let (a, r) = (x.abs(), x.abs().round_even());
+                a.if_less(r, r.sub(one), r).or(x.sign_bit())
+            }
+            Kind::Half => super::lane_by_lane(x, x, |x, _| math::through_half(x)),
+            Kind::Bfloat => super::lane_by_lane(x, x, |x, _| math::through_bfloat(x)),
             Kind::Not => x.if_equal(zero, one, zero),
             Kind::IsNan => x.if_nan(one, zero),
             Kind::Square => x.mul(x),

@@ -243,7 +243,6 @@ impl Rearrange {
         Ok(Rearrange::new(len, result, 0, axes, 0.0))
     }
 
-    #[allow(dead_code)]
     /// Along each axis the elements with these indices.
     pub(in super::super) fn pick(shape: &[usize], indices: &[Vec<Option<usize>>], fill: f32) -> Result<Rearrange, Error> {
         let len = elements(shape)?;

@@ -3,6 +3,7 @@
 
 mod make;
 
+pub(super) use make::MAX_TABLE;
 pub use make::PadMode;
 
 use super::combine::grains;
