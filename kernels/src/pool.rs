@@ -40,6 +40,11 @@ pub struct Sliding {
 }
 
 impl Sliding {
+    /// The dilation, or as much of it as can make a difference: one element has no next. For sizes that [`Sliding::count`] accepted.
+    pub(crate) fn dilation_within(&self, size: usize) -> usize {
+        self.dilation.min(size + self.pads[0] + self.pads[1])
+    }
+
     /// How many windows slide over `size` elements.
     ///
     /// # Errors
@@ -96,10 +101,11 @@ impl Windows {
     /// # Errors
     /// As [`Sliding::count`], and when a window covers padding alone or there is no memory.
     pub fn onnx(size: usize, sliding: &Sliding) -> Result<Windows, Error> {
-        let Sliding { kernel, stride, dilation, pads: [before, after], count_include_pad, .. } = *sliding;
+        let Sliding { kernel, stride, pads: [before, after], count_include_pad, .. } = *sliding;
         let count = sliding.count(size)?;
+        let dilation = sliding.dilation_within(size);
         let mut windows = Windows::with_capacity(count)?;
-        // Beyond the size there is no second element anyway.
+        // Elements that are both inside are no further apart.
         windows.step = dilation.min(size.max(1));
         for i in 0..count {
             let start = i * stride;

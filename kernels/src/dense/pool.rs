@@ -33,8 +33,10 @@ impl Pool {
         }
         let spatial = shape[2..].to_vec();
         let mut result = shape[..2].to_vec();
-        for (sliding, &size) in windows.iter().zip(&spatial) {
+        let mut bounded = windows.to_vec();
+        for (sliding, &size) in bounded.iter_mut().zip(&spatial) {
             let count = sliding.count(size)?;
+            sliding.dilation = sliding.dilation_within(size);
             // The first window may lie before the input, the last behind it.
             let covers = |i: usize| {
                 let (first, behind) = taps(sliding, i, size);
@@ -46,7 +48,7 @@ impl Pool {
             result.push(count);
         }
         let lens = [input, elements(&result)?];
-        Ok(Pool { reduction, spatial, windows: windows.to_vec(), shape: result, lens, column_major: false })
+        Ok(Pool { reduction, spatial, windows: bounded, shape: result, lens, column_major: false })
     }
 
     /// Prepares places of maxima: numbers of elements of the whole tensor, in each plane counted through row by row, or column by column.
