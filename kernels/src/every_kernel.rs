@@ -7,14 +7,20 @@
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
+use crate::function::blend::BlendArgs;
+use crate::function::lane_sums::LaneSumsArgs;
+use crate::function::reduce::{NormalizeArgs, ReduceArgs};
+use crate::function::resample::ResampleArgs;
+use crate::function::rows::{BinaryArgs, UnaryArgs};
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
-use crate::table::{by_pixels, conv_entry, depthwise_entry, row_entry};
+use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, other_entry, reduce_entry, row_entry, unary_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
 use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
@@ -76,6 +82,34 @@ mod counting {
         unsafe { (called(row_entry(3)).clamp)(args) }
     }
 
+    pub unsafe fn unary<const K: usize>(args: &UnaryArgs) {
+        unsafe { (called(unary_entry(K)).functions.unary[K])(args) }
+    }
+
+    pub unsafe fn binary<const K: usize>(args: &BinaryArgs) {
+        unsafe { (called(binary_entry(K)).functions.binary[K])(args) }
+    }
+
+    pub unsafe fn reduce<const K: usize>(args: &ReduceArgs) -> f32 {
+        unsafe { (called(reduce_entry(K)).functions.reduce[K])(args) }
+    }
+
+    pub unsafe fn normalize(args: &NormalizeArgs) {
+        unsafe { (called(other_entry(0)).functions.normalize)(args) }
+    }
+
+    pub unsafe fn blend(args: &BlendArgs) {
+        unsafe { (called(other_entry(1)).functions.blend)(args) }
+    }
+
+    pub unsafe fn resample(args: &ResampleArgs) {
+        unsafe { (called(other_entry(2)).functions.resample)(args) }
+    }
+
+    pub unsafe fn lane_sums<const K: usize>(args: &LaneSumsArgs) {
+        unsafe { (called(other_entry(3 + K)).functions.lane_sums[K])(args) }
+    }
+
     pub unsafe fn affine(args: &RowArgs) {
         unsafe { (called(row_entry(4)).affine)(args) }
     }
@@ -114,6 +148,15 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         add: counting::add,
         clamp: counting::clamp,
         affine: counting::affine,
+        functions: crate::function::FunctionKernels {
+            unary: crate::function::every_unary!(counting::unary),
+            binary: crate::function::every_binary!(counting::binary),
+            reduce: [counting::reduce::<0>, counting::reduce::<1>, counting::reduce::<2>, counting::reduce::<3>],
+            normalize: counting::normalize,
+            blend: counting::blend,
+            resample: counting::resample,
+            lane_sums: [counting::lane_sums::<0>, counting::lane_sums::<1>],
+        },
         fma_chain: original.fma_chain,
         fma_chains: original.fma_chains,
         read_sum: original.read_sum,
@@ -238,6 +281,13 @@ fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
         "pool_max" => pool(table, Reduction::Maximum),
         "pool_mean" => pool(table, Reduction::Mean),
         "add" | "clamp" | "affine" => elementwise(table, kernel.family),
+        "unary" => functions::unary(table, kernel),
+        "binary" => functions::binary(table, kernel),
+        "reduce" | "normalize" => functions::reduce(table, kernel),
+        "blend" => functions::blend(table),
+        "resample" => functions::resample(table),
+        "lane_sums" => functions::lane_sums(table, 0),
+        "lane_squares" => functions::lane_sums(table, 1),
         other => panic!("no problem is written down for kernels of the family `{other}`"),
     }
 }

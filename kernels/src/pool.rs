@@ -18,6 +18,52 @@ pub enum Reduction {
 pub struct Windows {
     ranges: Vec<(usize, usize)>,
     divisors: Vec<f32>,
+    /// From an element of a window to its next.
+    step: usize,
+}
+
+/// How windows slide along an axis, with ONNX's attributes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sliding {
+    /// Elements of a window.
+    pub kernel: usize,
+    /// From a window to the next.
+    pub stride: usize,
+    /// From an element of a window to its next.
+    pub dilation: usize,
+    /// Padding before the first and behind the last element.
+    pub pads: [usize; 2],
+    /// Whether a last window may hang over the padding; one that would begin behind it is left out.
+    pub ceil_mode: bool,
+    /// Whether a mean's divisor counts the padding.
+    pub count_include_pad: bool,
+}
+
+impl Sliding {
+    /// The dilation, or as much of it as can make a difference: one element has no next. For sizes that [`Sliding::count`] accepted.
+    pub(crate) fn dilation_within(&self, size: usize) -> usize {
+        self.dilation.min(size + self.pads[0] + self.pads[1])
+    }
+
+    /// How many windows slide over `size` elements.
+    ///
+    /// # Errors
+    /// When kernel, stride or dilation is zero, the sizes overflow, or the padded elements are fewer than a window's.
+    pub fn count(&self, size: usize) -> Result<usize, Error> {
+        let refuse = |reason: &str| Error::Problem { problem: format!("pooling of {size} elements by {self:?}"), reason: reason.into() };
+        if self.kernel == 0 || self.stride == 0 || self.dilation == 0 {
+            return Err(refuse("kernel, stride or dilation is zero"));
+        }
+        let extent = (self.kernel - 1).checked_mul(self.dilation).and_then(|e| e.checked_add(1));
+        let padded = size.checked_add(self.pads[0]).and_then(|s| s.checked_add(self.pads[1]));
+        let (Some(extent), Some(padded)) = (extent, padded) else { return Err(refuse("the sizes overflow")) };
+        let Some(room) = padded.checked_sub(extent) else { return Err(refuse("a window is larger than what it slides over")) };
+        if !self.ceil_mode {
+            return Ok(room / self.stride + 1);
+        }
+        let count = room.div_ceil(self.stride) + 1;
+        Ok(if (count - 1).saturating_mul(self.stride) >= size + self.pads[0] { count - 1 } else { count })
+    }
 }
 
 impl Windows {
@@ -50,6 +96,38 @@ impl Windows {
         Ok(windows)
     }
 
+    /// The windows that slide over `size` elements as ONNX's pooling ops define it.
+    ///
+    /// # Errors
+    /// As [`Sliding::count`], and when a window covers padding alone or there is no memory.
+    pub fn onnx(size: usize, sliding: &Sliding) -> Result<Windows, Error> {
+        let Sliding { kernel, stride, pads: [before, after], count_include_pad, .. } = *sliding;
+        let count = sliding.count(size)?;
+        let dilation = sliding.dilation_within(size);
+        let mut windows = Windows::with_capacity(count)?;
+        // Elements that are both inside are no further apart.
+        windows.step = dilation.min(size.max(1));
+        for i in 0..count {
+            let start = i * stride;
+            // The taps that are inside, and those before the end of the padding.
+            let first = before.saturating_sub(start).div_ceil(dilation);
+            let taps = |end: usize| end.saturating_sub(start).div_ceil(dilation).min(kernel);
+            let (behind, padded) = (taps(size + before), taps(size + before + after));
+            if first >= behind {
+                return Err(empty_window(i, size));
+            }
+            let begin = start + first * dilation - before;
+            let divisor = if count_include_pad { padded } else { behind - first };
+            windows.push((begin, begin + (behind - 1 - first) * dilation + 1), divisor, size)?;
+        }
+        Ok(windows)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// `count` windows that share out `size` elements as PyTorch's adaptive pooling does: window i covers
     /// `⌊i·size/count⌋ .. ⌈(i+1)·size/count⌉`. With `count` 1, all of them.
     ///
@@ -69,7 +147,7 @@ impl Windows {
     }
 
     fn with_capacity(count: usize) -> Result<Windows, Error> {
-        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new() };
+        let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new(), step: 1 };
         let reserved = windows.ranges.try_reserve_exact(count).and_then(|()| windows.divisors.try_reserve_exact(count));
         reserved.map_err(|_| Error::OutOfMemory { bytes: count.saturating_mul(size_of::<(usize, usize)>() + size_of::<f32>()) })?;
         Ok(windows)
@@ -147,9 +225,10 @@ impl Pool {
                 let (begin, end) = self.rows.ranges[y];
                 let args = PoolArgs {
                     input: input[self.input.offset(n, plane, begin, 0)..].as_ptr(),
-                    row_stride: self.input.row_stride(),
-                    rows: end - begin,
+                    row_stride: self.input.row_stride() * self.rows.step,
+                    rows: (end - begin).div_ceil(self.rows.step),
                     columns: self.columns.ranges.as_ptr(),
+                    column_step: self.columns.step,
                     column_divisors: self.columns.divisors.as_ptr(),
                     row_divisor: self.rows.divisors[y],
                     count: self.output.w,

@@ -13,6 +13,8 @@ pub(crate) struct PoolArgs {
     pub rows: usize,
     /// For each window its first column and the column behind its last; never empty.
     pub columns: *const (usize, usize),
+    /// From a column of a window to its next; at least 1.
+    pub column_step: usize,
     /// What each window's sum is divided by, less the row's part; not read by a maximum.
     pub column_divisors: *const f32,
     /// The row's part of the divisor.
@@ -43,8 +45,10 @@ pub(crate) unsafe fn pool_max<V: F32x16>(args: &PoolArgs) {
             let mut acc = V::splat(f32::NEG_INFINITY);
             for y in 0..args.rows {
                 let row = args.input.add(y * args.row_stride);
-                for x in begin..end {
+                let mut x = begin;
+                while x < end {
                     acc = acc.maximum(V::load(row.add(x * 16)));
+                    x += args.column_step;
                 }
             }
             acc.store(args.output.add(i * 16));
@@ -66,8 +70,10 @@ pub(crate) unsafe fn pool_mean<V: F32x16>(args: &PoolArgs) {
             for y in 0..args.rows {
                 let row = args.input.add(y * args.row_stride);
                 let mut sum = V::splat(0.0);
-                for x in begin..end {
+                let mut x = begin;
+                while x < end {
                     sum = sum.add(V::load(row.add(x * 16)));
+                    x += args.column_step;
                 }
                 acc = acc.add(sum);
             }

@@ -1,6 +1,8 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileFn};
+use crate::function::reduce::REDUCTIONS;
+use crate::function::{Binary, FunctionKernels, Kind};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa};
@@ -23,6 +25,7 @@ pub struct KernelTable {
     pub(crate) add: RowFn,
     pub(crate) clamp: RowFn,
     pub(crate) affine: RowFn,
+    pub(crate) functions: FunctionKernels,
     /// Independent chains of FMAs, for [`crate::peak`].
     pub(crate) fma_chain: unsafe fn(u64) -> f32,
     /// How many of them.
@@ -36,7 +39,8 @@ pub struct KernelTable {
 pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
-    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`.
+    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
+    /// `unary`, `binary`, `reduce`, `normalize`, `blend`, `resample`, `lane_sums`, `lane_squares`.
     pub family: &'static str,
     /// The instruction set.
     pub isa: Isa,
@@ -48,6 +52,11 @@ macro_rules! instantiate {
         mod kernels {
             use super::*;
             use $crate::conv::tile::{self, TileArgs};
+            use $crate::function::blend::{self, BlendArgs};
+            use $crate::function::lane_sums::{self, LaneSumsArgs};
+            use $crate::function::reduce::{self, NormalizeArgs, ReduceArgs};
+            use $crate::function::resample::{self, ResampleArgs};
+            use $crate::function::rows::{self, BinaryArgs, UnaryArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
             use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
 
@@ -62,6 +71,13 @@ macro_rules! instantiate {
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] clamp<>(args: &RowArgs) = row::clamp::<$vector>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] affine<>(args: &RowArgs) = row::affine::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] unary<K>(args: &UnaryArgs) = rows::unary::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] binary<K>(args: &BinaryArgs) = rows::binary::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] reduce<K>(args: &ReduceArgs) -> f32 = reduce::reduce::<$vector, K>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] normalize<>(args: &NormalizeArgs) = reduce::normalize::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] blend<>(args: &BlendArgs) = blend::blend::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] resample<>(args: &ResampleArgs) = resample::resample::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] lane_sums<K>(args: &LaneSumsArgs) = lane_sums::lane_sums::<$vector, K>);
 
             /// # Safety
             /// The processor has the instruction set.
@@ -101,16 +117,25 @@ macro_rules! instantiate {
             add: kernels::add,
             clamp: kernels::clamp,
             affine: kernels::affine,
+            functions: $crate::function::FunctionKernels {
+                unary: $crate::function::every_unary!(kernels::unary),
+                binary: $crate::function::every_binary!(kernels::binary),
+                reduce: [kernels::reduce::<0>, kernels::reduce::<1>, kernels::reduce::<2>, kernels::reduce::<3>],
+                normalize: kernels::normalize,
+                blend: kernels::blend,
+                resample: kernels::resample,
+                lane_sums: [kernels::lane_sums::<0>, kernels::lane_sums::<1>],
+            },
             fma_chain: kernels::fma_chain,
             fma_chains: $chains,
             read_sum: kernels::read_sum,
         };
     };
-    (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) = $body:expr) => {
+    (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) $(-> $result:ty)? = $body:expr) => {
         /// # Safety
         /// As the generic kernel of the same name says.
         $(#[$features])?
-        pub(super) unsafe fn $name<$(const $generic: usize),*>($args: $ty) {
+        pub(super) unsafe fn $name<$(const $generic: usize),*>($args: $ty) $(-> $result)? {
             // SAFETY: the caller keeps the generic kernel's contract; the target features are those of the vector type.
             unsafe { $body($args) }
         }
@@ -206,6 +231,7 @@ impl KernelTable {
             add: _,
             clamp: _,
             affine: _,
+            functions: _,
             fma_chain: _,
             fma_chains: _,
             read_sum: _,
@@ -216,8 +242,13 @@ impl KernelTable {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
         list.extend((0..depthwise_tile.len()).map(|p| (depthwise_entry(p + 1), entry("depthwise", format!("-{}x16", p + 1)))));
-        let rows = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
+        let rows: [&str; ROWS] = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
+        list.extend(Kind::ALL.iter().map(|kind| (unary_entry(*kind as usize), entry("unary", format!("-{}", kind.name())))));
+        list.extend(Binary::ALL.iter().map(|f| (binary_entry(*f as usize), entry("binary", format!("-{}", f.name())))));
+        list.extend(REDUCTIONS.iter().enumerate().map(|(i, name)| (reduce_entry(i), entry("reduce", format!("-{name}")))));
+        let others = ["normalize", "blend", "resample", "lane_sums", "lane_squares"];
+        list.extend(others.iter().enumerate().map(|(i, family)| (other_entry(i), entry(family, String::new()))));
         list
     }
 }
@@ -227,6 +258,9 @@ impl std::fmt::Debug for KernelTable {
         write!(f, "KernelTable({})", self.name)
     }
 }
+
+/// How many kernels have no tile and are no function.
+const ROWS: usize = 7;
 
 /// Place of a convolution tile in [`KernelTable::entries`].
 pub(crate) const fn conv_entry(pixels: usize, blocks: usize) -> usize {
@@ -241,4 +275,24 @@ pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
 /// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
     MAX_BLOCKS * MAX_PIXELS + PIXELS + index
+}
+
+/// Place of the `index`-th function of one number.
+pub(crate) const fn unary_entry(index: usize) -> usize {
+    row_entry(ROWS) + index
+}
+
+/// Place of the `index`-th function of two numbers.
+pub(crate) const fn binary_entry(index: usize) -> usize {
+    unary_entry(Kind::ALL.len()) + index
+}
+
+/// Place of the `index`-th reduction of a row.
+pub(crate) const fn reduce_entry(index: usize) -> usize {
+    binary_entry(Binary::ALL.len()) + index
+}
+
+/// Place of the `index`-th of the kernels behind them.
+pub(crate) const fn other_entry(index: usize) -> usize {
+    reduce_entry(REDUCTIONS.len()) + index
 }

@@ -242,6 +242,26 @@ fn plain(table: &'static KernelTable, (algorithm, layout): (Algorithm, Layout)) 
     Setup { table, algorithm, layout, threads: 1, skip: Skip::None, clamp: NONE, output_halo: Halo::NONE }
 }
 
+/// More pixels than a block has, more output channels than wait for the rest of K at a time, and K in several chunks, with the
+/// residual in place: im2col gives the bits of direct convolution.
+#[test]
+fn im2col_in_blocks_gives_the_bits_of_direct_convolution() {
+    for text in ["n1c80h31w30o600k3p1", "n2c19h40w21o40k5s2p3d2", "n1c1040h5w5o1100k1"] {
+        let p: ConvProblem = text.parse().unwrap();
+        let data = Data::new(&p);
+        for table in KernelTable::all() {
+            // Plain code without fused multiply-add takes too long.
+            if table.isa() == Isa::Portable && Isa::available().len() > 1 {
+                continue;
+            }
+            let setup =
+                |algorithm| Setup { skip: Skip::InPlace, threads: 2, clamp: (0.0, 6.0), ..plain(table, (algorithm, Layout::Nchw16c)) };
+            let [direct, gemm] = [Algorithm::Direct, Algorithm::Im2colGemm].map(|algorithm| run(&p, &data, setup(algorithm)));
+            assert!(bits(&direct) == bits(&gemm), "{text} on {table:?}");
+        }
+    }
+}
+
 #[test]
 fn asking_for_weights_ahead_changes_no_bit() {
     let p: ConvProblem = "n1c64h9w9o64k3p1".parse().unwrap();

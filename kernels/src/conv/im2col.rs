@@ -1,102 +1,170 @@
 //! im2col + GEMM: for a block of pixels the K values of each are gathered into a row, then the register tile multiplies the
 //! rows by the weights. It needs no halo and handles every shape; gathering costs a copy of KH·KW times the input.
 //!
-//! Chellapilla et al., High performance convolutional neural networks for document processing (2006), section 3, in blocks of
-//! pixels so that the rows stay in cache.
+//! Chellapilla et al., High performance convolutional neural networks for document processing (2006), section 3, blocked as
+//! [`crate::gemm`] is: rows of one chunk of K at a time, for as many pixels as stay in the level-2 cache beside a tile's weights of
+//! that chunk. Sums wait in scratch memory for the next chunk.
 
-use super::packed::Segment;
-use super::tile::{PIXELS, tile_pixels};
-use super::{Buffers, Conv, Sums};
+use super::packed::{OcTile, Segment};
+use super::tile::{MAX_PIXELS, tile_pixels};
+use super::{BLOCK, Buffers, Conv, Sums};
 use crate::Layout;
+use crate::cache::Caches;
 use std::ops::Range;
 
-/// Elements that the rows of a block may take (256 KiB), unless K is so long that six rows need more.
-const BLOCK_ELEMENTS: usize = 64 * 1024;
+/// Output channels whose sums wait at a time; the rows are gathered anew for the next.
+const COLUMNS: usize = 512;
 
-/// Elements of a row: the longest K of any tile.
-fn row_len(conv: &Conv) -> usize {
-    conv.weights.tiles().iter().map(|t| t.segments.len()).max().unwrap_or(0) * conv.weights.run()
+/// Elements between two rows, less those of K: rows then do not fall into the same cache sets.
+const SKEW: usize = 16;
+
+/// Elements from a row of gathered values to the next: the longest chunk of any tile.
+fn pitch(conv: &Conv) -> usize {
+    let longest = conv.weights.tiles().iter().map(|t| t.chunk.min(t.segments.len())).max().unwrap_or(0);
+    longest * conv.weights.run() + SKEW
 }
 
+/// Pixels whose rows take a quarter of the level-2 cache, and a number of them that the tiles divide evenly.
 fn block_pixels(conv: &Conv) -> usize {
-    (BLOCK_ELEMENTS / row_len(conv).max(1) / PIXELS * PIXELS).clamp(PIXELS, 16 * PIXELS)
+    let rows = Caches::get().l2 / 4 / (pitch(conv) * size_of::<f32>());
+    let most = conv.pixels().next_multiple_of(2 * MAX_PIXELS).min(20 * MAX_PIXELS);
+    (rows / (2 * MAX_PIXELS) * (2 * MAX_PIXELS)).clamp(2 * MAX_PIXELS, most)
+}
+
+/// Elements for the sums of a block of pixels.
+fn sums_len(conv: &Conv) -> usize {
+    let waits = conv.weights.tiles().iter().any(|t| t.chunk < t.segments.len());
+    let columns: usize = conv.weights.tiles().iter().map(|t| t.blocks * BLOCK).sum();
+    if waits { block_pixels(conv) * columns.min(COLUMNS) } else { 0 }
 }
 
 /// Elements of scratch memory for one thread.
 pub(super) fn scratch_len(conv: &Conv) -> usize {
-    block_pixels(conv) * row_len(conv)
+    block_pixels(conv) * pitch(conv) + sums_len(conv)
+}
+
+/// The first of the tiles that read the same K, and no more of them than have room for their sums.
+fn together(tiles: &[OcTile]) -> usize {
+    let mut columns = 0;
+    let fits = |tile: &&OcTile| {
+        columns += tile.blocks * BLOCK;
+        tile.segments == tiles[0].segments && columns <= COLUMNS
+    };
+    tiles.iter().take_while(fits).count().max(1)
 }
 
 /// Computes the tiles of OC in `tiles` for the output pixels in `pixels`, numbered through all images.
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
-    let mut sums = Sums::new();
-    let mut args = conv.tile_args(buffers, &mut sums);
+    let mut own = Sums::new();
+    let mut args = conv.tile_args(buffers, &mut own);
     let mut prefetcher = conv.prefetcher(buffers.share);
-    let block = block_pixels(conv);
+    let (run, pitch, block) = (conv.weights.run(), pitch(conv), block_pixels(conv));
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
-    let rows = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
-    let mut start = pixels.start;
-    while start < pixels.end {
-        let end = pixels.end.min(start + block);
-        let mut gathered = 0..0;
-        for tile in &conv.weights.tiles()[tiles.clone()] {
-            let row = tile.segments.len() * conv.weights.run();
-            if gathered != tile.segments {
-                gathered = tile.segments.clone();
-                for pixel in start..end {
-                    let destination = &mut rows[(pixel - start) * row..][..row];
-                    gather(conv, buffers.input, &conv.weights.segments()[gathered.clone()], pixel, destination);
+    let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
+    let (rows, sums) = scratch.split_at_mut(block * pitch);
+    for start in pixels.clone().step_by(block) {
+        let block = start..pixels.end.min(start + block);
+        let mut left = &conv.weights.tiles()[tiles.clone()];
+        while let Some(first) = left.first() {
+            let (group, others) = left.split_at(together(left));
+            left = others;
+            let segments = &conv.weights.segments()[first.segments.clone()];
+            for part in (0..segments.len()).step_by(first.chunk) {
+                let chunk = &segments[part..segments.len().min(part + first.chunk)];
+                gather(conv, buffers.input, chunk, block.clone(), rows, pitch);
+                let mut waiting = 0;
+                for tile in group {
+                    let width = tile.blocks * BLOCK;
+                    conv.enter_tile(&mut args, buffers, tile);
+                    args.input = rows.as_ptr();
+                    args.segment_count = chunk.len();
+                    args.weights = conv.weights.tile_weights(tile, 0)[part * run * width..].as_ptr();
+                    args.begins = part == 0;
+                    args.ends = part + chunk.len() == segments.len();
+                    let kernels = conv.table.conv_tile[tile.blocks - 1];
+                    let mut cursor = conv.cursor(block.start);
+                    let mut row = 0;
+                    while row < block.len() {
+                        let count = tile_pixels(block.len() - row, kernels.len());
+                        prefetcher.enter(&mut args);
+                        conv.place_pixels(&mut args, &mut cursor, count, None);
+                        for i in 0..count {
+                            args.pixels[i] = (row + i) * pitch;
+                        }
+                        if !(args.begins && args.ends) {
+                            args.sums = sums[waiting + row * width..][..count * width].as_mut_ptr();
+                        }
+                        // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
+                        unsafe { kernels[count - 1](&args) };
+                        row += count;
+                    }
+                    waiting += block.len() * width;
                 }
-            }
-            conv.enter_tile(&mut args, buffers, tile);
-            args.input = rows.as_ptr();
-            let kernels = conv.table.conv_tile[tile.blocks - 1];
-            let mut cursor = conv.cursor(start);
-            let mut pixel = start;
-            while pixel < end {
-                let count = tile_pixels(end - pixel, kernels.len());
-                prefetcher.enter(&mut args);
-                conv.place_pixels(&mut args, &mut cursor, count, None);
-                for i in 0..count {
-                    args.pixels[i] = (pixel - start + i) * row;
-                }
-                // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
-                unsafe { kernels[count - 1](&args) };
-                pixel += count;
             }
         }
-        start = end;
     }
 }
 
-/// Copies the input elements under one output pixel's window, zeros where it hangs over the border.
-fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixel: usize, destination: &mut [f32]) {
-    let problem = &conv.problem;
-    let geometry = &conv.input;
+/// Copies the input elements under the windows of some output pixels, those of each into a row; zeros where a window hangs over the
+/// border.
+fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixels: Range<usize>, rows: &mut [f32], pitch: usize) {
     let run = conv.weights.run();
-    let lanes = geometry.layout.lanes();
     let [oh, ow] = conv.output_size;
-    let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
-    // Position of a tap along an axis, if it is inside the image.
-    let inside = |output: usize, tap: usize, axis: usize, size: usize| {
-        (output * problem.stride[axis] + tap * problem.dilation[axis]).checked_sub(problem.pads[axis]).filter(|&p| p < size)
-    };
-    for (segment, to) in segments.iter().zip(destination.chunks_exact_mut(run)) {
-        let Some(row) = inside(y, segment.kh, 0, geometry.h) else {
-            to.fill(0.0);
-            continue;
-        };
-        let at = |column: usize| geometry.offset(n, segment.channel / lanes, row, column) + segment.channel % lanes;
-        match geometry.layout {
-            Layout::Nchw16c => match inside(x, segment.kw, 1, geometry.w) {
-                Some(column) => to.copy_from_slice(&input[at(column)..][..run]),
-                None => to.fill(0.0),
-            },
-            Layout::Nchw => {
-                for (step, value) in to.iter_mut().enumerate() {
-                    *value = inside(x, segment.kw + step, 1, geometry.w).map_or(0.0, |column| input[at(column)]);
+    for (index, segment) in segments.iter().enumerate() {
+        let mut pixel = pixels.start;
+        while pixel < pixels.end {
+            // Those that lie in one row of the output.
+            let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
+            let count = (pixels.end - pixel).min(ow - x);
+            let to = &mut rows[(pixel - pixels.start) * pitch + index * run..];
+            let row = inside(conv, y, segment.kh, 0, conv.input.h);
+            match (row, conv.input.layout) {
+                (None, _) => to.chunks_mut(pitch).take(count).for_each(|to| to[..run].fill(0.0)),
+                (Some(row), Layout::Nchw16c) => {
+                    let at = conv.input.offset(n, segment.channel / BLOCK, row, 0) + segment.channel % BLOCK;
+                    // A length that the compiler knows makes a copy one instruction.
+                    if run == BLOCK {
+                        gather_blocks::<BLOCK>(conv, &input[at..], segment, x..x + count, to, pitch, BLOCK);
+                    } else {
+                        gather_blocks::<0>(conv, &input[at..], segment, x..x + count, to, pitch, run);
+                    }
+                }
+                (Some(row), Layout::Nchw) => {
+                    let at = conv.input.offset(n, segment.channel, row, 0);
+                    for (i, to) in to.chunks_mut(pitch).take(count).enumerate() {
+                        for (step, value) in to[..run].iter_mut().enumerate() {
+                            *value = inside(conv, x + i, segment.kw + step, 1, conv.input.w).map_or(0.0, |column| input[at + column]);
+                        }
+                    }
                 }
             }
+            pixel += count;
+        }
+    }
+}
+
+/// Position of a tap along an axis, if it is inside the image.
+fn inside(conv: &Conv, output: usize, tap: usize, axis: usize, size: usize) -> Option<usize> {
+    let p = &conv.problem;
+    (output * p.stride[axis] + tap * p.dilation[axis]).checked_sub(p.pads[axis]).filter(|&at| at < size)
+}
+
+/// Copies a tap's channels, N or `run` of them, of output columns in one row.
+#[inline(always)]
+fn gather_blocks<const N: usize>(
+    conv: &Conv,
+    input: &[f32],
+    segment: &Segment,
+    columns: Range<usize>,
+    to: &mut [f32],
+    pitch: usize,
+    run: usize,
+) {
+    let run = if N > 0 { N } else { run };
+    for (x, to) in columns.zip(to.chunks_mut(pitch)) {
+        match inside(conv, x, segment.kw, 1, conv.input.w) {
+            Some(column) => to[..run].copy_from_slice(&input[column * BLOCK..][..run]),
+            None => to[..run].fill(0.0),
         }
     }
 }

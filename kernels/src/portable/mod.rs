@@ -1,6 +1,8 @@
 //! Plain Rust. Where the processor has fused multiply-add, the same code is also compiled with it: without that,
 //! `f32::mul_add` is a call into the C library, correct and slow.
 
+mod lanes;
+
 use crate::simd::F32x16;
 
 /// Sixteen floats in an array; the compiler makes vectors of it where it can.

@@ -103,3 +103,14 @@ pub fn assert_borders_are_zero(g: &Geometry, buffer: &[f32], context: &str) {
         }
     }
 }
+
+/// The index of an element of a row-major tensor.
+pub fn unravel(element: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    let mut rest = element;
+    for axis in (0..shape.len()).rev() {
+        index[axis] = rest % shape[axis];
+        rest /= shape[axis];
+    }
+    index
+}

@@ -1,0 +1,256 @@
+//! The ops that are rearrangements: their shapes, and a rule for each axis.
+
+use super::super::{broadcast, broadcast_strides, elements, strides};
+use super::{Axis, Rearrange};
+use crate::Error;
+
+/// What a padded tensor holds outside the input.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum PadMode {
+    /// A number.
+    Constant(f32),
+    /// The input mirrored at its first and last element.
+    Reflect,
+    /// The first and last element.
+    Edge,
+    /// The input again.
+    Wrap,
+}
+
+/// Longest axis that gets a table of offsets: the memory for it is limited before it is asked for.
+pub(in super::super) const MAX_TABLE: usize = 1 << 24;
+
+fn refuse(op: &str, shape: &[usize], reason: impl Into<String>) -> Error {
+    Error::Problem { problem: format!("{op} of {shape:?}"), reason: reason.into() }
+}
+
+impl Rearrange {
+    /// Dimension i of the result is dimension `perm[i]` of the input.
+    ///
+    /// # Errors
+    /// When `perm` is no permutation of the dimensions, or the tensor is too large.
+    pub fn transpose(shape: &[usize], perm: &[usize]) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..shape.len()) {
+            return Err(refuse("transposition", shape, format!("{perm:?} is no permutation of its dimensions")));
+        }
+        let from = strides(shape);
+        let axes = perm.iter().map(|&p| Axis::Strided(shape[p], from[p])).collect();
+        Ok(Rearrange::new(len, perm.iter().map(|&p| shape[p]).collect(), 0, axes, 0.0))
+    }
+
+    /// ONNX's Slice: from `starts` to before `ends` along `axes` in `steps`; negative starts and ends count from behind, what lies
+    /// outside is clamped, and steps may be negative.
+    ///
+    /// # Errors
+    /// When the four differ in length, an axis is not one of the tensor or comes twice, a step is zero, or the tensor is too large.
+    pub fn slice(shape: &[usize], starts: &[i64], ends: &[i64], axes: &[usize], steps: &[i64]) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+            return Err(refuse("slice", shape, "starts, ends, axes and steps differ in length"));
+        }
+        let from = strides(shape);
+        let mut result = shape.to_vec();
+        let mut rules: Vec<Axis> = shape.iter().zip(&from).map(|(&dim, &stride)| Axis::Strided(dim, stride)).collect();
+        let mut first = 0;
+        for (i, &axis) in axes.iter().enumerate() {
+            if axis >= shape.len() || axes[..i].contains(&axis) {
+                return Err(refuse("slice", shape, format!("axis {axis} is not one of its axes, or comes twice")));
+            }
+            let (dim, step) = (shape[axis] as i64, steps[i]);
+            if step == 0 {
+                return Err(refuse("slice", shape, "a step is zero"));
+            }
+            let from_behind = |x: i64| if x < 0 { x.saturating_add(dim) } else { x };
+            let (low, high) = if step > 0 { (0, dim) } else { (-1, dim - 1) };
+            let start = from_behind(starts[i]).clamp(if step > 0 { 0 } else { low.min(high) }, high.max(low));
+            let end = from_behind(ends[i]).clamp(low, high.max(low));
+            let span = if step > 0 { end - start } else { start - end };
+            let count = if span <= 0 { 0 } else { (span as u64).div_ceil(step.unsigned_abs()) as usize };
+            result[axis] = count;
+            let stride = if count > 1 { from[axis] * step as isize } else { 0 };
+            rules[axis] = Axis::Strided(count, stride);
+            first += if count > 0 { start as isize * from[axis] } else { 0 };
+        }
+        Ok(Rearrange::new(len, result, first, rules, 0.0))
+    }
+
+    /// Broadcasts the tensor to the shape that it and `target` are broadcast to.
+    ///
+    /// # Errors
+    /// When they cannot be, or the result is too large.
+    pub fn expand(shape: &[usize], target: &[usize]) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        let result = broadcast(shape, target)?;
+        let axes = result.iter().zip(broadcast_strides(shape, &result)).map(|(&dim, stride)| Axis::Strided(dim, stride)).collect();
+        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+    }
+
+    /// The tensor `repeats[i]` times along dimension i.
+    ///
+    /// # Errors
+    /// When there is not one repeat a dimension, or the result is too large.
+    pub fn tile(shape: &[usize], repeats: &[usize]) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        if shape.len() != repeats.len() {
+            return Err(refuse("tiling", shape, format!("{repeats:?} is not one number a dimension")));
+        }
+        let products = shape.iter().zip(repeats).map(|(a, b)| a.checked_mul(*b));
+        let result = products.collect::<Option<Vec<usize>>>().ok_or_else(|| refuse("tiling", shape, "the result is too large"))?;
+        elements(&result)?;
+        let each = shape.iter().zip(repeats).zip(strides(shape));
+        let axes = each.flat_map(|((&dim, &times), stride)| [Axis::Strided(times, 0), Axis::Strided(dim, stride)]).collect();
+        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+    }
+
+    /// ONNX's Pad: `pads` has what is added in front of each dimension, then what is added behind each; less than nothing crops.
+    ///
+    /// # Errors
+    /// When there are not two pads a dimension, more is cropped than is there, nothing is there to repeat, or the result is too large.
+    pub fn pad(shape: &[usize], pads: &[i64], mode: PadMode) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        if pads.len() != 2 * shape.len() {
+            return Err(refuse("padding", shape, format!("{pads:?} is not two numbers a dimension")));
+        }
+        let mut result = Vec::new();
+        for (axis, &dim) in shape.iter().enumerate() {
+            let size = i128::from(pads[axis]) + dim as i128 + i128::from(pads[axis + shape.len()]);
+            let size = usize::try_from(size).map_err(|_| refuse("padding", shape, format!("{pads:?} leaves less than nothing")))?;
+            if dim == 0 && size > 0 && !matches!(mode, PadMode::Constant(_)) {
+                return Err(refuse("padding", shape, "there is nothing to repeat"));
+            }
+            result.push(size);
+        }
+        elements(&result)?;
+        let mut axes = Vec::new();
+        for (axis, stride) in strides(shape).into_iter().enumerate() {
+            let dim = shape[axis] as i64;
+            if pads[axis] == 0 && pads[axis + shape.len()] == 0 {
+                axes.push(Axis::Strided(shape[axis], stride));
+                continue;
+            }
+            if result[axis] > MAX_TABLE {
+                return Err(refuse("padding", shape, format!("axis {axis} becomes longer than {MAX_TABLE}")));
+            }
+            let source = |i: usize| {
+                let at = (i as i64).saturating_sub(pads[axis]);
+                let at = match mode {
+                    _ if (0..dim).contains(&at) => at,
+                    PadMode::Constant(_) => return None,
+                    PadMode::Edge => at.clamp(0, dim - 1),
+                    PadMode::Wrap => at.rem_euclid(dim),
+                    PadMode::Reflect if dim == 1 => 0,
+                    PadMode::Reflect => {
+                        let at = at.rem_euclid(2 * dim - 2);
+                        at.min(2 * dim - 2 - at)
+                    }
+                };
+                Some(at as isize * stride)
+            };
+            axes.push(Axis::Table((0..result[axis]).map(source).collect()));
+        }
+        let fill = if let PadMode::Constant(value) = mode { value } else { 0.0 };
+        Ok(Rearrange::new(len, result, 0, axes, fill))
+    }
+
+    /// The slices with these indices along an axis, which becomes the dimensions `indices_shape`; negative ones count from behind.
+    ///
+    /// # Errors
+    /// When the axis is not one of the tensor, an index is out of range, `indices_shape` has another number of elements, or the
+    /// result is too large.
+    pub fn gather(shape: &[usize], axis: usize, indices: &[i64], indices_shape: &[usize]) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        if axis >= shape.len() || elements(indices_shape)? != indices.len() {
+            return Err(refuse(
+                "gathering",
+                shape,
+                format!("there is no axis {axis}, or {} indices are not {indices_shape:?}", indices.len()),
+            ));
+        }
+        let from = strides(shape);
+        let dim = shape[axis] as i64;
+        let offset = |&index: &i64| {
+            let at = if index < 0 { index.saturating_add(dim) } else { index };
+            if (0..dim).contains(&at) {
+                Ok(Some(at as isize * from[axis]))
+            } else {
+                Err(refuse("gathering", shape, format!("index {index} of axis {axis}")))
+            }
+        };
+        let table = indices.iter().map(offset).collect::<Result<Vec<_>, Error>>()?;
+        let result = [&shape[..axis], indices_shape, &shape[axis + 1..]].concat();
+        elements(&result)?;
+        let mut axes: Vec<Axis> = shape.iter().zip(&from).map(|(&dim, &stride)| Axis::Strided(dim, stride)).collect();
+        axes[axis] = Axis::Table(table);
+        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+    }
+
+    /// Blocks of `block` × `block` pixels out of as many channels of `[N, C, H, W]`; the block is the outer part of the channel's
+    /// number, or with `crd` the inner.
+    ///
+    /// # Errors
+    /// When the tensor has not four dimensions, C is no multiple of the block's size, or the result is too large.
+    pub fn depth_to_space(shape: &[usize], block: usize, crd: bool) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        let (&[n, c, h, w], Some(size)) = (shape, block.checked_mul(block)) else {
+            return Err(refuse("depth to space", shape, format!("it has not four dimensions, or the block size {block} is too large")));
+        };
+        if size == 0 || !c.is_multiple_of(size) {
+            return Err(refuse("depth to space", shape, format!("its channels are no multiple of {size}")));
+        }
+        let result = vec![n, c / size, h * block, w * block];
+        elements(&result)?;
+        let from = strides(shape);
+        let (step, channel) = if crd { (from[1], from[1] * size as isize) } else { (from[1] * (c / size) as isize, from[1]) };
+        let axes = vec![
+            Axis::Strided(n, from[0]),
+            Axis::Strided(c / size, channel),
+            Axis::Strided(h, from[2]),
+            Axis::Strided(block, step * block as isize),
+            Axis::Strided(w, from[3]),
+            Axis::Strided(block, step),
+        ];
+        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+    }
+
+    /// As many channels out of blocks of `block` × `block` pixels of `[N, C, H, W]`; the block is the outer part of the channel's
+    /// number.
+    ///
+    /// # Errors
+    /// When the tensor has not four dimensions, H or W is no multiple of the block, or the result is too large.
+    pub fn space_to_depth(shape: &[usize], block: usize) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        let &[n, c, h, w] = shape else { return Err(refuse("space to depth", shape, "it has not four dimensions")) };
+        if block == 0 || !h.is_multiple_of(block) || !w.is_multiple_of(block) {
+            return Err(refuse("space to depth", shape, format!("its height or width is no multiple of {block}")));
+        }
+        let channels = block.checked_mul(block).and_then(|size| size.checked_mul(c));
+        let channels = channels.ok_or_else(|| refuse("space to depth", shape, "the result is too large"))?;
+        let result = vec![n, channels, h / block, w / block];
+        elements(&result)?;
+        let from = strides(shape);
+        let side = block as isize;
+        let axes = vec![
+            Axis::Strided(n, from[0]),
+            Axis::Strided(block, from[2]),
+            Axis::Strided(block, from[3]),
+            Axis::Strided(c, from[1]),
+            Axis::Strided(h / block, from[2] * side),
+            Axis::Strided(w / block, from[3] * side),
+        ];
+        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+    }
+
+    /// Along each axis the elements with these indices.
+    pub(in super::super) fn pick(shape: &[usize], indices: &[Vec<Option<usize>>], fill: f32) -> Result<Rearrange, Error> {
+        let len = elements(shape)?;
+        let result: Vec<usize> = indices.iter().map(Vec::len).collect();
+        elements(&result)?;
+        let table =
+            |(table, stride): (&Vec<Option<usize>>, isize)| Axis::Table(table.iter().map(|i| i.map(|i| i as isize * stride)).collect());
+        let axes = indices.iter().zip(strides(shape)).map(table).collect();
+        Ok(Rearrange::new(len, result, 0, axes, fill))
+    }
+}
