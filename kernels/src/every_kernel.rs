@@ -4,7 +4,8 @@
 //! is called is not concluded but counted: the ops are given a table of the same shape whose kernels count, then call the
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
-use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, TileFn};
+use crate::conv::grouped_row::{GROUPS, GroupedArgs, SHAPES, TILE};
+use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
 use crate::function::blend::BlendArgs;
@@ -14,7 +15,7 @@ use crate::function::resample::ResampleArgs;
 use crate::function::rows::{BinaryArgs, UnaryArgs};
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
-use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, other_entry, reduce_entry, row_entry, unary_entry};
+use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, groups_entry, other_entry, reduce_entry, row_entry, unary_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
 use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 use std::cell::{Cell, RefCell};
@@ -46,8 +47,16 @@ mod counting {
         unsafe { (called(conv_entry(P, B)).conv_tile[B - 1][P - 1])(args) }
     }
 
-    pub unsafe fn depthwise<const P: usize>(args: &TileArgs) {
-        unsafe { (called(depthwise_entry(P)).depthwise_tile[P - 1])(args) }
+    pub unsafe fn depthwise_any(args: &GroupedArgs) {
+        unsafe { (called(depthwise_entry(0)).depthwise_any)(args) }
+    }
+
+    pub unsafe fn depthwise_shaped<const I: usize>(args: &GroupedArgs) {
+        unsafe { (called(depthwise_entry(1 + I)).depthwise_shaped[I])(args) }
+    }
+
+    pub unsafe fn groups<const I: usize>(args: &GroupedArgs) {
+        unsafe { (called(groups_entry(I)).groups[I])(args) }
     }
 
     pub unsafe fn winograd_f2_input(args: &InputArgs) {
@@ -125,14 +134,6 @@ static CONV_TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] = [
 /// Kernels that count for this thread, then do what those of `original` do.
 fn counting(original: &'static KernelTable) -> &'static KernelTable {
     ORIGINAL.set(original);
-    let depthwise_tile: [TileFn; PIXELS] = [
-        counting::depthwise::<1>,
-        counting::depthwise::<2>,
-        counting::depthwise::<3>,
-        counting::depthwise::<4>,
-        counting::depthwise::<5>,
-        counting::depthwise::<6>,
-    ];
     // Tests end soon; a table must live for ever.
     let rows = original.conv_tile.iter().zip(CONV_TILES).map(|(row, all)| &all[..row.len()]);
     let conv_tile = Box::leak(rows.collect::<Vec<_>>().into_boxed_slice());
@@ -140,7 +141,14 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         isa: original.isa,
         name: original.name,
         conv_tile,
-        depthwise_tile,
+        depthwise_any: counting::depthwise_any,
+        depthwise_shaped: [
+            counting::depthwise_shaped::<0>,
+            counting::depthwise_shaped::<1>,
+            counting::depthwise_shaped::<2>,
+            counting::depthwise_shaped::<3>,
+        ],
+        groups: [counting::groups::<0>, counting::groups::<1>],
         winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),
         winograd_f4: (counting::winograd_f4_input, counting::winograd_f4_output),
         pool_max: counting::pool_max,
@@ -272,8 +280,15 @@ fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
             found
         }
         "depthwise" => {
-            let pixels = tile_of(kernel).0;
-            convolve(table, &format!("n1c35h1w{pixels}o35k3p1g35"), Algorithm::Depthwise, Layout::Nchw16c)
+            // Every width of the last tile, behind none, one and two whole ones.
+            let (k, s) = SHAPES.iter().find(|(k, s)| kernel.name.contains(&format!("-k{k}s{s}-"))).copied().unwrap_or((4, 3));
+            let problem = |ow: usize| format!("n1c35h5w{}o35k{k}s{s}p1g35", (ow - 1) * s + k - 2);
+            (1..=3 * TILE).flat_map(|ow| convolve(table, &problem(ow), Algorithm::Depthwise, Layout::Nchw16c)).collect()
+        }
+        "groups" => {
+            let g = GROUPS.iter().find(|g| kernel.name.contains(&format!("-{g}-"))).expect("a width in the name");
+            let problem = |ow: usize| format!("n1c40h5w{}o40k3x2s1x2p1g{}", 2 * ow - 1, 40 / g);
+            (1..=3 * TILE).flat_map(|ow| convolve(table, &problem(ow), Algorithm::Grouped, Layout::Nchw16c)).collect()
         }
         // Tiles that are whole, and tiles that hang over the border.
         "winograd_f2" => convolve(table, "n2c35h6w7o35k3p1", Algorithm::Winograd(Winograd::F2), Layout::Nchw16c),
@@ -305,7 +320,7 @@ fn every_kernel_is_called_and_right() {
             let mut calls = CALLS.take();
             if kernel.family.starts_with("winograd") {
                 // Between its transforms the products are those of convolution tiles.
-                calls.retain(|call| *call >= depthwise_entry(1));
+                calls.retain(|call| *call >= depthwise_entry(0));
             }
             calls.dedup();
             assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);

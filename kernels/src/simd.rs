@@ -10,6 +10,8 @@
 /// Every method may be called only where the processor has the instruction set of the implementing type. Pointers need not
 /// be aligned, but must be valid for sixteen elements.
 pub(crate) trait F32x16: Copy {
+    /// Values of this type that the registers hold.
+    const REGISTERS: usize;
     /// All lanes equal.
     unsafe fn splat(x: f32) -> Self;
     /// Reads sixteen elements.
@@ -20,6 +22,8 @@ pub(crate) trait F32x16: Copy {
     /// Likewise, but for the second level of cache: it is needed later.
     #[inline(always)]
     unsafe fn prefetch_far(_: *const f32) {}
+    /// Gives each lane the `j`-th lane of its group of G neighbours: G is 4 or 8, j below it.
+    unsafe fn spread<const G: usize>(self, j: usize) -> Self;
     /// Writes sixteen elements.
     unsafe fn store(self, p: *mut f32);
     /// `self * b + c`, rounded once.

@@ -1,6 +1,7 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
-use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, PIXELS, TileFn};
+use crate::conv::grouped_row::{GROUPS, GroupedFn, SHAPES};
+use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileFn};
 use crate::function::reduce::REDUCTIONS;
 use crate::function::{Binary, FunctionKernels, Kind};
 use crate::row::{PoolFn, RowFn};
@@ -14,8 +15,12 @@ pub struct KernelTable {
     pub(crate) name: &'static str,
     /// Indexed by blocks − 1, then pixels − 1.
     pub(crate) conv_tile: &'static [&'static [TileFn]],
-    /// Indexed by pixels − 1.
-    pub(crate) depthwise_tile: [TileFn; PIXELS],
+    /// Depthwise rows of any shape.
+    pub(crate) depthwise_any: GroupedFn,
+    /// Depthwise rows, in the order of [`SHAPES`].
+    pub(crate) depthwise_shaped: [GroupedFn; SHAPES.len()],
+    /// Rows of groups of channels, in the order of [`GROUPS`].
+    pub(crate) groups: [GroupedFn; GROUPS.len()],
     /// Transform of the input, transform of the output.
     pub(crate) winograd_f2: (InputFn, OutputFn),
     /// Likewise.
@@ -39,7 +44,7 @@ pub struct KernelTable {
 pub struct Kernel {
     /// `family-shape-table`, for example `conv-6x64-avx512`.
     pub name: String,
-    /// What it computes: `conv`, `depthwise`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
+    /// What it computes: `conv`, `depthwise`, `groups`, `winograd_f2`, `winograd_f4`, `pool_max`, `pool_mean`, `add`, `clamp`, `affine`,
     /// `unary`, `binary`, `reduce`, `normalize`, `blend`, `resample`, `lane_sums`, `lane_squares`.
     pub family: &'static str,
     /// The instruction set.
@@ -51,6 +56,7 @@ macro_rules! instantiate {
     ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], fma_chains $chains:literal) => {
         mod kernels {
             use super::*;
+            use $crate::conv::grouped_row::{self, GroupedArgs};
             use $crate::conv::tile::{self, TileArgs};
             use $crate::function::blend::{self, BlendArgs};
             use $crate::function::lane_sums::{self, LaneSumsArgs};
@@ -61,7 +67,9 @@ macro_rules! instantiate {
             use $crate::winograd_transform::{self, F2, F4, InputArgs, OutputArgs};
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<$vector, P, B>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_tile<P>(args: &TileArgs) = tile::depthwise_tile::<$vector, P>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<$vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_shaped<KW, S>(args: &GroupedArgs) = grouped_row::shaped::<$vector, KW, S>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<$vector, G>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F2>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F2>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f4_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F4>);
@@ -106,10 +114,12 @@ macro_rules! instantiate {
             isa: $isa,
             name: $name,
             conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
-            depthwise_tile: [
-                kernels::depthwise_tile::<1>, kernels::depthwise_tile::<2>, kernels::depthwise_tile::<3>,
-                kernels::depthwise_tile::<4>, kernels::depthwise_tile::<5>, kernels::depthwise_tile::<6>,
+            depthwise_any: kernels::depthwise_any,
+            depthwise_shaped: [
+                kernels::depthwise_shaped::<3, 1>, kernels::depthwise_shaped::<3, 2>,
+                kernels::depthwise_shaped::<5, 1>, kernels::depthwise_shaped::<5, 2>,
             ],
+            groups: [kernels::groups::<4>, kernels::groups::<8>],
             winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
             winograd_f4: (kernels::winograd_f4_input, kernels::winograd_f4_output),
             pool_max: kernels::pool_max,
@@ -223,7 +233,9 @@ impl KernelTable {
             isa,
             name,
             conv_tile,
-            depthwise_tile,
+            depthwise_any: _,
+            depthwise_shaped: _,
+            groups: _,
             winograd_f2: _,
             winograd_f4: _,
             pool_max: _,
@@ -241,7 +253,9 @@ impl KernelTable {
         for (b, row) in conv_tile.iter().enumerate() {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
-        list.extend((0..depthwise_tile.len()).map(|p| (depthwise_entry(p + 1), entry("depthwise", format!("-{}x16", p + 1)))));
+        list.push((depthwise_entry(0), entry("depthwise", String::new())));
+        list.extend(SHAPES.iter().enumerate().map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("depthwise", format!("-k{kw}s{s}")))));
+        list.extend(GROUPS.iter().enumerate().map(|(i, g)| (groups_entry(i), entry("groups", format!("-{g}")))));
         let rows: [&str; ROWS] = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list.extend(Kind::ALL.iter().map(|kind| (unary_entry(*kind as usize), entry("unary", format!("-{}", kind.name())))));
@@ -267,14 +281,19 @@ pub(crate) const fn conv_entry(pixels: usize, blocks: usize) -> usize {
     (blocks - 1) * MAX_PIXELS + pixels - 1
 }
 
-/// Place of a depthwise tile.
-pub(crate) const fn depthwise_entry(pixels: usize) -> usize {
-    MAX_BLOCKS * MAX_PIXELS + pixels - 1
+/// Place of the depthwise kernel for any shape, then of those for [`SHAPES`].
+pub(crate) const fn depthwise_entry(index: usize) -> usize {
+    MAX_BLOCKS * MAX_PIXELS + index
+}
+
+/// Place of the kernel for the `index`-th of [`GROUPS`].
+pub(crate) const fn groups_entry(index: usize) -> usize {
+    depthwise_entry(1 + SHAPES.len()) + index
 }
 
 /// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
-    MAX_BLOCKS * MAX_PIXELS + PIXELS + index
+    groups_entry(GROUPS.len()) + index
 }
 
 /// Place of the `index`-th function of one number.

@@ -107,7 +107,7 @@ fn expected(p: &ConvProblem, data: &Data, skip: Skip, clamp: (f32, f32)) -> Vec<
 
 /// Layouts and algorithms that sum a problem directly.
 fn direct_ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
-    let algorithms = [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Im2colGemm];
+    let algorithms = [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Grouped, Algorithm::Im2colGemm];
     possible(p, &algorithms)
 }
 

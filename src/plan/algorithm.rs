@@ -69,6 +69,8 @@ pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -
         Choice { algorithm: Algorithm::Im2colGemm, reason: "1x1 with a stride: so many output channels pay for gathering the pixels" }
     } else if problem.kernel == [1, 1] {
         Choice { algorithm: Algorithm::Direct, reason: "1x1: a GEMM over pixels, activations unpacked" }
+    } else if Algorithm::Grouped.check(problem, input).is_ok() {
+        Choice { algorithm: Algorithm::Grouped, reason: "narrow groups: lanes are shuffled within their block" }
     } else if problem.groups > 1 {
         Choice { algorithm: Algorithm::Direct, reason: "grouped: each block of outputs reads its groups' inputs" }
     } else if numerics == Numerics::Fast

@@ -18,6 +18,7 @@ macro_rules! each {
 // SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
+    const REGISTERS: usize = 8;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         unsafe {
@@ -28,6 +29,24 @@ impl F32x16 for Vector {
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         unsafe { Vector(vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(self, j: usize) -> Self {
+        unsafe {
+            // The register that holds lane j of each register's group.
+            let [a, b, c, d] = match (G, j / 4) {
+                (4, _) => [self.0, self.1, self.2, self.3],
+                (_, 0) => [self.0, self.0, self.2, self.2],
+                _ => [self.1, self.1, self.3, self.3],
+            };
+            let spread = |v| match j % 4 {
+                0 => vdupq_laneq_f32::<0>(v),
+                1 => vdupq_laneq_f32::<1>(v),
+                2 => vdupq_laneq_f32::<2>(v),
+                _ => vdupq_laneq_f32::<3>(v),
+            };
+            Vector(spread(a), spread(b), spread(c), spread(d))
+        }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {

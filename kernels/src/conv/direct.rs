@@ -125,7 +125,7 @@ impl Conv {
 
     /// Writes the offsets of the next `count` output pixels: in the output, the residual and, if given, the input.
     pub(super) fn place_pixels(&self, args: &mut TileArgs, cursor: &mut Cursor, count: usize, input: Option<&Geometry>) {
-        let [oh, ow] = self.output_size;
+        let [_, ow] = self.output_size;
         let [sh, sw] = self.problem.stride;
         let residual = self.residual.unwrap_or(self.output);
         let mut placed = 0;
@@ -148,13 +148,7 @@ impl Conv {
                 }
             }
             placed += run;
-            cursor.x += run;
-            if cursor.x == ow {
-                (cursor.x, cursor.y) = (0, y + 1);
-            }
-            if cursor.y == oh {
-                (cursor.y, cursor.n) = (0, n + 1);
-            }
+            cursor.advance(run, self.output_size);
         }
     }
 
@@ -170,4 +164,22 @@ pub(super) struct Cursor {
     n: usize,
     y: usize,
     x: usize,
+}
+
+impl Cursor {
+    /// Image, row and column.
+    pub(super) fn place(&self) -> (usize, usize, usize) {
+        (self.n, self.y, self.x)
+    }
+
+    /// Moves on by pixels of the same row.
+    pub(super) fn advance(&mut self, pixels: usize, [oh, ow]: [usize; 2]) {
+        self.x += pixels;
+        if self.x == ow {
+            (self.x, self.y) = (0, self.y + 1);
+        }
+        if self.y == oh {
+            (self.y, self.n) = (0, self.n + 1);
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Convolution: one register tile, fed by geometry. See [`Conv`].
 
-mod depthwise;
 mod direct;
+mod grouped;
+pub(crate) mod grouped_row;
 mod im2col;
 mod packed;
 mod prefetch;
@@ -27,6 +28,8 @@ pub enum Algorithm {
     Direct,
     /// Straight from the input buffer; every channel has a kernel of its own.
     Depthwise,
+    /// Straight from the input buffer; groups of 4 or 8 channels, as many out as in.
+    Grouped,
     /// Rows of K values are gathered for a block of pixels, then multiplied by the weights: any padding, any halo.
     Im2colGemm,
     /// Fewer multiplications by interpolation, for 3×3 kernels of stride 1. Rounds differently than the others.
@@ -48,6 +51,7 @@ impl Algorithm {
         match self {
             Algorithm::Direct => "direct",
             Algorithm::Depthwise => "depthwise",
+            Algorithm::Grouped => "grouped",
             Algorithm::Im2colGemm => "im2col+gemm",
             Algorithm::Winograd(Winograd::F2) => "winograd F(2x2,3x3)",
             Algorithm::Winograd(Winograd::F4) => "winograd F(4x4,3x3)",
@@ -63,6 +67,7 @@ impl Algorithm {
         let fits = match self {
             Algorithm::Direct | Algorithm::Im2colGemm => layout == Layout::Nchw || !problem.is_depthwise(),
             Algorithm::Depthwise => layout == Layout::Nchw16c && problem.is_depthwise(),
+            Algorithm::Grouped => layout == Layout::Nchw16c && grouped::width_index(problem).is_some(),
             Algorithm::Winograd(_) => {
                 let p = problem;
                 layout == Layout::Nchw16c && (p.kernel, p.stride, p.dilation, p.groups) == ([3, 3], [1, 1], [1, 1], 1)
@@ -168,7 +173,7 @@ impl Conv {
         }
         let offsets = match algorithm {
             Algorithm::Im2colGemm | Algorithm::Winograd(_) => weights.row_offsets(),
-            Algorithm::Direct | Algorithm::Depthwise => direct::segment_offsets(&problem, &input, &weights),
+            Algorithm::Direct | Algorithm::Depthwise | Algorithm::Grouped => direct::segment_offsets(&problem, &input, &weights),
         };
         let table = weights.table();
         let mut conv = Conv {
@@ -204,7 +209,11 @@ impl Conv {
     /// The register tile of most of the work, for example `6x64`.
     pub fn tile(&self) -> String {
         let blocks = self.weights.tiles().iter().map(|t| t.blocks).max().unwrap_or(1);
-        let pixels = if self.algorithm == Algorithm::Depthwise { PIXELS } else { self.table.conv_tile[blocks - 1].len() };
+        let pixels = if matches!(self.algorithm, Algorithm::Depthwise | Algorithm::Grouped) {
+            self.output_size[1]
+        } else {
+            self.table.conv_tile[blocks - 1].len()
+        };
         format!("{pixels}x{}", BLOCK * blocks)
     }
 
@@ -234,7 +243,7 @@ impl Conv {
             Algorithm::Im2colGemm => im2col::scratch_len(self),
             Algorithm::Winograd(variant) => winograd::scratch_len(self, variant),
             Algorithm::Direct => direct::scratch_len(self),
-            Algorithm::Depthwise => 0,
+            Algorithm::Depthwise | Algorithm::Grouped => 0,
         }
     }
 
@@ -292,7 +301,7 @@ impl Conv {
                 buffers.share = share;
                 match self.algorithm {
                     Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
-                    Algorithm::Depthwise => depthwise::run(self, &buffers, tiles.clone(), pixels.clone()),
+                    Algorithm::Depthwise | Algorithm::Grouped => grouped::run(self, &buffers, tiles.clone(), pixels.clone()),
                     Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles.clone(), pixels.clone()),
                     // Its tiles are no pixels; it clears the padding itself.
                     Algorithm::Winograd(variant) => {

@@ -45,6 +45,8 @@ pub enum Order {
     Tiles,
     /// `[block][kh][kw][16]`.
     Depthwise,
+    /// `[block][kh][kw][G][16]`, G being the channels of a group.
+    Grouped,
     /// Transformed: `[position]` of what `Tiles` has for a 1×1 kernel.
     Winograd(Winograd),
 }
@@ -55,6 +57,7 @@ impl Algorithm {
         match self {
             Algorithm::Direct | Algorithm::Im2colGemm => Order::Tiles,
             Algorithm::Depthwise => Order::Depthwise,
+            Algorithm::Grouped => Order::Grouped,
             Algorithm::Winograd(variant) => Order::Winograd(variant),
         }
     }
@@ -253,12 +256,12 @@ impl PackedWeights {
         if blocks > MAX_ENTRIES {
             return None;
         }
-        if self.order == Order::Depthwise {
-            self.run = 1;
+        if matches!(self.order, Order::Depthwise | Order::Grouped) {
+            self.run = self.channels[0] / self.groups;
             let count = self.append_taps(0..1, 1)?.len();
-            self.tiles = (0..blocks)
-                .map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, weights: first * count * BLOCK })
-                .collect();
+            let len = count * self.run * BLOCK;
+            self.tiles =
+                (0..blocks).map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, weights: first * len }).collect();
             return Some(());
         }
         let inputs: Vec<Range<usize>> = (0..blocks).map(|b| self.inputs_of_block(b)).collect();
@@ -366,7 +369,10 @@ impl PackedWeights {
                 for (tap, segment) in taps.iter().enumerate() {
                     let at = (s + tap) * self.run * lanes + lane;
                     // The channels of the segment that are in the lane's group, and the steps of K that they are.
-                    let channel = if self.order == Order::Depthwise { o } else { segment.channel };
+                    let channel = match self.order {
+                        Order::Depthwise | Order::Grouped => group,
+                        _ => segment.channel,
+                    };
                     let channels = if self.layout == Layout::Nchw { 1 } else { self.run };
                     let (begin, end) = (channel.max(group), (channel + channels).min(group + width));
                     if begin >= end {

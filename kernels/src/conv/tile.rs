@@ -14,7 +14,7 @@
 
 use crate::simd::F32x16;
 
-/// Pixels that work is shared out by: those of the tile with most blocks, and of a depthwise tile.
+/// Pixels that work is shared out by: those of the tile with most blocks.
 pub(crate) const PIXELS: usize = 6;
 
 /// Most pixels of a tile: one with fewer blocks has registers for more.
@@ -46,7 +46,7 @@ pub(crate) struct TileArgs {
     pub chunk: usize,
     /// Steps of K in a segment.
     pub run: usize,
-    /// `[segment][run][B·16]` for a convolution, `[segment][16]` for a depthwise one.
+    /// `[segment][run][B·16]`
     pub weights: *const f32,
     /// B·16 values.
     pub bias: *const f32,
@@ -80,7 +80,7 @@ pub(crate) struct TileArgs {
 ///
 /// # Safety
 /// The processor has the instruction set; every pointer in the arguments is valid for what the tile touches:
-/// reads of `input` at `pixels[p] + segments[s] + 0..run` (16 for a depthwise tile), of `weights`, `bias`, `residual`, and
+/// reads of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `residual`, and
 /// writes of 16 elements at `output_pixels[p] + b · output_block`; no other thread writes any of them meanwhile.
 pub(crate) type TileFn = unsafe fn(&TileArgs);
 
@@ -180,26 +180,6 @@ unsafe fn step<V: F32x16, const P: usize, const B: usize>(
                 acc[b][p] = column[b].fma(x, acc[b][p]);
             }
         }
-    }
-}
-
-/// Depthwise tile of P pixels of one block: each lane is a channel with a kernel of its own.
-///
-/// # Safety
-/// As [`TileFn`] says.
-#[inline(always)]
-pub(crate) unsafe fn depthwise_tile<V: F32x16, const P: usize>(args: &TileArgs) {
-    // SAFETY: the caller keeps TileFn's contract, which is that of every load and store below.
-    unsafe {
-        let mut acc = [[V::splat(0.0); P]; 1];
-        for segment in 0..args.segment_count {
-            let offset = *args.segments.add(segment);
-            let weight = V::load(args.weights.add(segment * 16));
-            for p in 0..P {
-                acc[0][p] = weight.fma(V::load(args.input.add(args.pixels[p] + offset)), acc[0][p]);
-            }
-        }
-        finish::<V, P, 1>(args, &acc);
     }
 }
 

@@ -33,6 +33,7 @@ impl Vector {
 }
 
 impl F32x16 for Vector {
+    const REGISTERS: usize = 4;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Vector([x; 16])
@@ -41,6 +42,10 @@ impl F32x16 for Vector {
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY: the trait's contract: p is valid for sixteen elements.
         Vector(unsafe { p.cast::<[f32; 16]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(self, j: usize) -> Self {
+        lanes!(i => self.0[i / G * G + j])
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {

@@ -12,6 +12,7 @@ pub(crate) struct Vector(__m256, __m256);
 // SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
+    const REGISTERS: usize = 8;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         unsafe { Vector(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
@@ -27,6 +28,21 @@ impl F32x16 for Vector {
     #[inline(always)]
     unsafe fn prefetch_far(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(self, j: usize) -> Self {
+        unsafe {
+            match (G, j) {
+                (4, 0) => Vector(_mm256_permute_ps::<0x00>(self.0), _mm256_permute_ps::<0x00>(self.1)),
+                (4, 1) => Vector(_mm256_permute_ps::<0x55>(self.0), _mm256_permute_ps::<0x55>(self.1)),
+                (4, 2) => Vector(_mm256_permute_ps::<0xaa>(self.0), _mm256_permute_ps::<0xaa>(self.1)),
+                (4, _) => Vector(_mm256_permute_ps::<0xff>(self.0), _mm256_permute_ps::<0xff>(self.1)),
+                _ => {
+                    let lane = _mm256_set1_epi32(j as i32);
+                    Vector(_mm256_permutevar8x32_ps(self.0, lane), _mm256_permutevar8x32_ps(self.1, lane))
+                }
+            }
+        }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {

@@ -13,6 +13,7 @@ pub(crate) struct Vector(__m512);
 // SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
+    const REGISTERS: usize = 32;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Vector(unsafe { _mm512_set1_ps(x) })
@@ -28,6 +29,22 @@ impl F32x16 for Vector {
     #[inline(always)]
     unsafe fn prefetch_far(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(self, j: usize) -> Self {
+        unsafe {
+            Vector(match (G, j) {
+                (4, 0) => _mm512_permute_ps::<0x00>(self.0),
+                (4, 1) => _mm512_permute_ps::<0x55>(self.0),
+                (4, 2) => _mm512_permute_ps::<0xaa>(self.0),
+                (4, _) => _mm512_permute_ps::<0xff>(self.0),
+                _ => {
+                    let (low, high) = (j as i32, 8 + j as i32);
+                    let halves = [low, low, low, low, low, low, low, low, high, high, high, high, high, high, high, high];
+                    _mm512_permutexvar_ps(_mm512_loadu_si512(halves.as_ptr().cast()), self.0)
+                }
+            })
+        }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
