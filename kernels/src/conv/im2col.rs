@@ -2,7 +2,7 @@
 //! rows by the weights. It needs no halo and handles every shape; gathering costs a copy of KH·KW times the input.
 //!
 //! Chellapilla et al., High performance convolutional neural networks for document processing (2006), section 3, blocked as
-//! [`crate::gemm`] is: rows of one chunk of K at a time, for as many pixels as stay in the level-2 cache beside a tile's weights of
+//! [`crate::gemm`] is: rows of one chunk of a long K at a time, for as many pixels as stay in the level-2 cache beside a tile's weights of
 //! that chunk. Sums wait in scratch memory for the next chunk.
 
 use super::packed::{OcTile, Segment};
@@ -15,25 +15,34 @@ use std::ops::Range;
 /// Output channels whose sums wait at a time; the rows are gathered anew for the next.
 const COLUMNS: usize = 512;
 
+/// Steps of K that are gathered at once; of a longer K, one chunk at a time.
+const WHOLE_K: usize = 1024;
+
 /// Elements between two rows, less those of K: rows then do not fall into the same cache sets.
 const SKEW: usize = 16;
 
-/// Elements from a row of gathered values to the next: the longest chunk of any tile.
+/// Segments of a tile that are gathered at once.
+fn at_once(conv: &Conv, tile: &OcTile) -> usize {
+    let all = tile.segments.len();
+    if all * conv.weights.run() <= WHOLE_K { all } else { tile.chunk.min(all) }
+}
+
+/// Elements from a row of gathered values to the next.
 fn pitch(conv: &Conv) -> usize {
-    let longest = conv.weights.tiles().iter().map(|t| t.chunk.min(t.segments.len())).max().unwrap_or(0);
+    let longest = conv.weights.tiles().iter().map(|t| at_once(conv, t)).max().unwrap_or(0);
     longest * conv.weights.run() + SKEW
 }
 
-/// Pixels whose rows take a quarter of the level-2 cache, and a number of them that the tiles divide evenly.
+/// Pixels whose rows take a third of the level-2 cache, and a number of them that the tiles divide evenly.
 fn block_pixels(conv: &Conv) -> usize {
-    let rows = Caches::get().l2 / 4 / (pitch(conv) * size_of::<f32>());
+    let rows = Caches::get().l2 / 3 / (pitch(conv) * size_of::<f32>());
     let most = conv.pixels().next_multiple_of(2 * MAX_PIXELS).min(20 * MAX_PIXELS);
     (rows / (2 * MAX_PIXELS) * (2 * MAX_PIXELS)).clamp(2 * MAX_PIXELS, most)
 }
 
 /// Elements for the sums of a block of pixels.
 fn sums_len(conv: &Conv) -> usize {
-    let waits = conv.weights.tiles().iter().any(|t| t.chunk < t.segments.len());
+    let waits = conv.weights.tiles().iter().any(|t| at_once(conv, t) < t.segments.len());
     let columns: usize = conv.weights.tiles().iter().map(|t| t.blocks * BLOCK).sum();
     if waits { block_pixels(conv) * columns.min(COLUMNS) } else { 0 }
 }
@@ -43,12 +52,13 @@ pub(super) fn scratch_len(conv: &Conv) -> usize {
     block_pixels(conv) * pitch(conv) + sums_len(conv)
 }
 
-/// The first of the tiles that read the same K, and no more of them than have room for their sums.
-fn together(tiles: &[OcTile]) -> usize {
+/// The first of the tiles that read the same K, and no more of them than have room for their sums, if those wait.
+fn together(conv: &Conv, tiles: &[OcTile]) -> usize {
+    let most = if at_once(conv, &tiles[0]) == tiles[0].segments.len() { usize::MAX } else { COLUMNS };
     let mut columns = 0;
     let fits = |tile: &&OcTile| {
         columns += tile.blocks * BLOCK;
-        tile.segments == tiles[0].segments && columns <= COLUMNS
+        tile.segments == tiles[0].segments && columns <= most
     };
     tiles.iter().take_while(fits).count().max(1)
 }
@@ -66,11 +76,12 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
         let block = start..pixels.end.min(start + block);
         let mut left = &conv.weights.tiles()[tiles.clone()];
         while let Some(first) = left.first() {
-            let (group, others) = left.split_at(together(left));
+            let (group, others) = left.split_at(together(conv, left));
             left = others;
             let segments = &conv.weights.segments()[first.segments.clone()];
-            for part in (0..segments.len()).step_by(first.chunk) {
-                let chunk = &segments[part..segments.len().min(part + first.chunk)];
+            let at_once = at_once(conv, first);
+            for part in (0..segments.len()).step_by(at_once) {
+                let chunk = &segments[part..segments.len().min(part + at_once)];
                 gather(conv, buffers.input, chunk, block.clone(), rows, pitch);
                 let mut waiting = 0;
                 for tile in group {
@@ -91,7 +102,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                         for i in 0..count {
                             args.pixels[i] = (row + i) * pitch;
                         }
-                        if !(args.begins && args.ends) {
+                        if at_once < segments.len() {
                             args.sums = sums[waiting + row * width..][..count * width].as_mut_ptr();
                         }
                         // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
