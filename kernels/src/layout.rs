@@ -51,25 +51,30 @@ pub fn copy_strided(
     let shared = SharedPointer::new(destination);
     let parts = Parts::of(executor);
     parts.run(&|thread| {
-        for index in parts.range(to.n * to.planes(), thread) {
-            let (n, plane) = (index / to.planes(), index % to.planes());
-            // SAFETY: `to` was checked against the destination's length; planes are shared out to the threads without overlap.
-            unsafe { to.clear_halo(shared.as_ptr(), n, plane) };
-            for y in 0..to.h {
-                let start = to.offset(n, plane, y, 0);
-                // SAFETY: a row of the plane that is this thread's, inside the destination.
-                let row = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(start), to.w * lanes) };
-                for lane in 0..lanes {
-                    let channel = (plane * lanes + lane).checked_sub(before).filter(|&c| c < from.c);
-                    let values = row.iter_mut().skip(lane).step_by(lanes);
-                    let Some(channel) = channel else {
-                        values.for_each(|v| *v = 0.0);
-                        continue;
-                    };
-                    let first = from.offset(n, channel / from_lanes, y * step[0], 0) + channel % from_lanes;
-                    for (value, x) in values.zip(source[first..].iter().step_by(step[1].saturating_mul(from_lanes))) {
-                        *value = *x;
-                    }
+        for index in parts.range(to.n * to.planes() * to.h, thread) {
+            let (n, plane, y) = (index / (to.planes() * to.h), index / to.h % to.planes(), index % to.h);
+            if y == 0 {
+                // SAFETY: `to` was checked against the destination's length; each plane's first row is one thread's alone, and no
+                // row reaches into the halo.
+                unsafe { to.clear_halo(shared.as_ptr(), n, plane) };
+            }
+            let start = to.offset(n, plane, y, 0);
+            // SAFETY: a row of the plane that is this thread's, inside the destination.
+            let row = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(start), to.w * lanes) };
+            for lane in 0..lanes {
+                let channel = (plane * lanes + lane).checked_sub(before).filter(|&c| c < from.c);
+                let values = row.iter_mut().skip(lane).step_by(lanes);
+                let Some(channel) = channel else {
+                    values.for_each(|v| *v = 0.0);
+                    continue;
+                };
+                let first = from.offset(n, channel / from_lanes, y * step[0], 0) + channel % from_lanes;
+                if (lanes, from_lanes, step[1]) == (1, 1, 1) {
+                    row.copy_from_slice(&source[first..][..to.w]);
+                    continue;
+                }
+                for (value, x) in values.zip(source[first..].iter().step_by(step[1].saturating_mul(from_lanes))) {
+                    *value = *x;
                 }
             }
         }
