@@ -90,12 +90,12 @@ fn pass_in_parts(
 #[inline(always)]
 fn pass(conv: &Conv, tile: &OcTile, args: &mut TileArgs, prefetcher: &mut Prefetcher<'_>, pixels: Range<usize>, sums: Option<*mut f32>) {
     let kernels = conv.table.conv_tile[tile.blocks - 1];
-    let mut cursor = conv.cursor(pixels.start);
+    let mut cursor = conv.cursor(pixels.start, true);
     let mut pixel = pixels.start;
     while pixel < pixels.end {
         let count = tile_pixels(pixels.end - pixel, kernels.len());
         prefetcher.enter(args);
-        conv.place_pixels(args, &mut cursor, count, Some(&conv.input));
+        conv.place_pixels(args, &mut cursor, count);
         if let Some(sums) = sums {
             args.sums = sums.wrapping_add((pixel - pixels.start) * tile.blocks * BLOCK);
         }
@@ -123,63 +123,90 @@ impl Conv {
         args.residual_block = buffers.residual_geometry.plane_stride();
     }
 
-    /// Writes the offsets of the next `count` output pixels: in the output, the residual and, if given, the input.
-    pub(super) fn place_pixels(&self, args: &mut TileArgs, cursor: &mut Cursor, count: usize, input: Option<&Geometry>) {
-        let [_, ow] = self.output_size;
-        let [sh, sw] = self.problem.stride;
-        let residual = self.residual.unwrap_or(self.output);
+    /// Writes the offsets of the next `count` output pixels: in the output, the residual if there is one and, if the cursor was made
+    /// for it, the input.
+    #[inline(always)]
+    pub(super) fn place_pixels(&self, args: &mut TileArgs, cursor: &mut Cursor, count: usize) {
         let mut placed = 0;
         while placed < count {
             // All that lie in one row are a step apart.
-            let Cursor { n, y, x } = *cursor;
-            let run = (count - placed).min(ow - x);
-            let output = self.output.offset(n, 0, y, x);
-            let other = residual.offset(n, 0, y, x);
+            let run = (count - placed).min(self.output_size[1] - cursor.x);
             for i in 0..run {
-                args.output_pixels[placed + i] = output + i * BLOCK;
-                args.residual_pixels[placed + i] = other + i * BLOCK;
+                args.output_pixels[placed + i] = cursor.output + i * BLOCK;
+                args.pixels[placed + i] = cursor.input + i * cursor.input_step;
             }
-            if let Some(input) = input {
-                let lanes = if input.layout == Layout::Nchw { 1 } else { BLOCK };
-                // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
-                let origin = input.offset(n, 0, y * sh, x * sw) - self.problem.pads[0] * input.row_stride() - self.problem.pads[1] * lanes;
+            if self.residual.is_some() {
                 for i in 0..run {
-                    args.pixels[placed + i] = origin + i * sw * lanes;
+                    args.residual_pixels[placed + i] = cursor.residual + i * BLOCK;
                 }
             }
             placed += run;
-            cursor.advance(run, self.output_size);
+            cursor.advance(self, run);
         }
     }
 
-    /// Stands at an output pixel, numbered through all images.
-    pub(super) fn cursor(&self, pixel: usize) -> Cursor {
+    /// Stands at an output pixel, numbered through all images. `windows` says whether the cursor follows the
+    /// pixels' windows in the input, too.
+    pub(super) fn cursor(&self, pixel: usize, windows: bool) -> Cursor {
         let [oh, ow] = self.output_size;
-        Cursor { n: pixel / (oh * ow), y: pixel / ow % oh, x: pixel % ow }
+        let lanes = if self.input.layout == Layout::Nchw { 1 } else { BLOCK };
+        let input_step = if windows { self.problem.stride[1] * lanes } else { 0 };
+        let mut cursor = Cursor { n: pixel / (oh * ow), y: pixel / ow % oh, x: pixel % ow, input_step, output: 0, residual: 0, input: 0 };
+        cursor.locate(self);
+        cursor
     }
 }
 
-/// An output pixel. It moves on without dividing, which would cost as much as a step of a register tile.
+/// An output pixel, and where it is. It moves on without dividing, which would cost as much as a step of a register tile.
 pub(super) struct Cursor {
     n: usize,
     y: usize,
     x: usize,
+    /// From a pixel's window to the next one's; 0 where nobody asks for windows.
+    input_step: usize,
+    /// Offset in the output.
+    pub output: usize,
+    /// Offset in the residual.
+    pub residual: usize,
+    /// Offset of the window's first tap in the input.
+    pub input: usize,
 }
 
 impl Cursor {
-    /// Image, row and column.
-    pub(super) fn place(&self) -> (usize, usize, usize) {
-        (self.n, self.y, self.x)
+    /// Pixels from here to the end of the row.
+    pub(super) fn left_in_row(&self, conv: &Conv) -> usize {
+        conv.output_size[1] - self.x
     }
 
     /// Moves on by pixels of the same row.
-    pub(super) fn advance(&mut self, pixels: usize, [oh, ow]: [usize; 2]) {
+    #[inline(always)]
+    pub(super) fn advance(&mut self, conv: &Conv, pixels: usize) {
         self.x += pixels;
-        if self.x == ow {
+        self.output += pixels * BLOCK;
+        self.residual += pixels * BLOCK;
+        self.input += pixels * self.input_step;
+        if self.x == conv.output_size[1] {
             (self.x, self.y) = (0, self.y + 1);
+            if self.y == conv.output_size[0] {
+                (self.y, self.n) = (0, self.n + 1);
+            }
+            self.locate(conv);
         }
-        if self.y == oh {
-            (self.y, self.n) = (0, self.n + 1);
+    }
+
+    fn locate(&mut self, conv: &Conv) {
+        // Behind the last pixel there is none to locate.
+        if self.n == conv.problem.n {
+            return;
+        }
+        self.output = conv.output.offset(self.n, 0, self.y, self.x);
+        self.residual = conv.residual.map_or(0, |g| g.offset(self.n, 0, self.y, self.x));
+        if self.input_step > 0 {
+            let (input, p) = (&conv.input, &conv.problem);
+            let lanes = if input.layout == Layout::Nchw { 1 } else { BLOCK };
+            // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
+            self.input =
+                input.offset(self.n, 0, self.y * p.stride[0], self.x * p.stride[1]) - p.pads[0] * input.row_stride() - p.pads[1] * lanes;
         }
     }
 }

@@ -26,37 +26,33 @@ fn kernel(conv: &Conv) -> GroupedFn {
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let kernel = kernel(conv);
     debug_assert_eq!(conv.input.layout.lanes(), BLOCK);
-    let ([sh, sw], [top, left, ..]) = (conv.problem.stride, conv.problem.pads);
-    let ow = conv.output_size[1];
     for tile in &conv.weights.tiles()[tiles] {
-        let mut cursor = conv.cursor(pixels.start);
+        let [from, over, to] = [&conv.input, &buffers.residual_geometry, &conv.output].map(|g| tile.first * g.plane_stride());
+        let mut cursor = conv.cursor(pixels.start, true);
         let mut pixel = pixels.start;
         while pixel < pixels.end {
-            let (n, y, x) = cursor.place();
-            let count = (pixels.end - pixel).min(ow - x);
-            // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
-            let origin = conv.input.offset(n, tile.first, y * sh, x * sw) - top * conv.input.row_stride() - left * BLOCK;
+            let count = (pixels.end - pixel).min(cursor.left_in_row(conv));
             let residual = match buffers.residual.is_null() {
                 true => buffers.residual,
-                false => buffers.residual.wrapping_add(buffers.residual_geometry.offset(n, tile.first, y, x)),
+                false => buffers.residual.wrapping_add(over + cursor.residual),
             };
             let args = GroupedArgs {
-                input: buffers.input[origin..].as_ptr(),
+                input: buffers.input[from + cursor.input..].as_ptr(),
                 taps: conv.offsets.as_ptr(),
                 kh: conv.problem.kernel[0],
                 kw: conv.problem.kernel[1],
-                step: sw * BLOCK,
+                step: conv.problem.stride[1] * BLOCK,
                 count,
                 weights: conv.weights.tile_weights(tile, 0).as_ptr(),
                 bias: conv.weights.tile_bias(tile).as_ptr(),
                 residual,
-                output: buffers.output.wrapping_add(conv.output.offset(n, tile.first, y, x)),
+                output: buffers.output.wrapping_add(to + cursor.output),
                 clamp: conv.clamp,
             };
             // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries are
             // the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
             unsafe { kernel(&args) };
-            cursor.advance(count, conv.output_size);
+            cursor.advance(conv, count);
             pixel += count;
         }
     }

@@ -93,12 +93,12 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                     args.begins = part == 0;
                     args.ends = part + chunk.len() == segments.len();
                     let kernels = conv.table.conv_tile[tile.blocks - 1];
-                    let mut cursor = conv.cursor(block.start);
+                    let mut cursor = conv.cursor(block.start, false);
                     let mut row = 0;
                     while row < block.len() {
                         let count = tile_pixels(block.len() - row, kernels.len());
                         prefetcher.enter(&mut args);
-                        conv.place_pixels(&mut args, &mut cursor, count, None);
+                        conv.place_pixels(&mut args, &mut cursor, count);
                         for i in 0..count {
                             args.pixels[i] = (row + i) * pitch;
                         }
