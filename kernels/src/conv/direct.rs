@@ -113,6 +113,7 @@ impl Conv {
         args.segments = self.offsets[tile.segments.clone()].as_ptr();
         args.segment_count = tile.segments.len();
         args.chunk = tile.chunk;
+        (args.tail_segments, args.tail_run) = tile.tail;
         args.weights = self.weights.tile_weights(tile, 0).as_ptr();
         args.bias = self.weights.tile_bias(tile).as_ptr();
         // The blocks of a tile lie `output_block` apart from here on.

@@ -397,6 +397,8 @@ impl Conv {
             segment_count: 0,
             chunk: 1,
             run: self.weights.run(),
+            tail_segments: 0,
+            tail_run: 0,
             weights: std::ptr::null(),
             bias: std::ptr::null(),
             residual: std::ptr::null(),

@@ -27,6 +27,8 @@ pub(super) struct OcTile {
     pub segments: Range<usize>,
     /// Segments in a chunk of the accumulation.
     pub chunk: usize,
+    /// The last of the segments that are of a block of channels which is not full, and the steps of it that carry data.
+    pub tail: (usize, usize),
     /// Where its weights begin.
     pub weights: usize,
 }
@@ -260,8 +262,9 @@ impl PackedWeights {
             self.run = self.channels[0] / self.groups;
             let count = self.append_taps(0..1, 1)?.len();
             let len = count * self.run * BLOCK;
-            self.tiles =
-                (0..blocks).map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, weights: first * len }).collect();
+            self.tiles = (0..blocks)
+                .map(|first| OcTile { first, blocks: 1, segments: 0..count, chunk: count, tail: (0, 0), weights: first * len })
+                .collect();
             return Some(());
         }
         let inputs: Vec<Range<usize>> = (0..blocks).map(|b| self.inputs_of_block(b)).collect();
@@ -280,13 +283,16 @@ impl PackedWeights {
         while first < blocks {
             let alike = inputs[first..].iter().take_while(|r| **r == inputs[first]).count();
             let segments = self.append_segments(&inputs[first])?;
+            let lanes = inputs[first].end % BLOCK;
+            let taps = if let Order::Winograd(_) = self.order { 1 } else { self.kernel[0] * self.kernel[1] };
+            let tail = if self.layout == Layout::Nchw16c && self.run == BLOCK && lanes > 0 { (taps, lanes) } else { (0, 0) };
             // Blocks that read the same inputs are dealt evenly to as few tiles as the registers allow.
             let tiles = alike.div_ceil(self.table.max_blocks());
             for tile in 0..tiles {
                 let share = range_of_part(alike, tiles, tile);
                 let chunks = (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS);
                 let chunk = segments.len().div_ceil(chunks);
-                let tile = OcTile { first: first + share.start, blocks: share.len(), segments: segments.clone(), chunk, weights };
+                let tile = OcTile { first: first + share.start, blocks: share.len(), segments: segments.clone(), chunk, tail, weights };
                 weights += self.tile_len(&tile);
                 self.tiles.push(tile);
             }

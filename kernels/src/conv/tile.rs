@@ -46,6 +46,10 @@ pub(crate) struct TileArgs {
     pub chunk: usize,
     /// Steps of K in a segment.
     pub run: usize,
+    /// Where K ends, this many segments of 16 steps are of a block of channels that is not full, and their weights zero behind
+    pub tail_segments: usize,
+    /// this many steps.
+    pub tail_run: usize,
     /// `[segment][run][B·16]`
     pub weights: *const f32,
     /// B·16 values.
@@ -98,6 +102,7 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
         }
         let mut weights = args.weights;
         let mut acc = [[V::splat(0.0); P]; B];
+        let full = if args.ends { args.segment_count.saturating_sub(args.tail_segments) } else { args.segment_count };
         let mut segment = 0;
         let mut line = args.ahead;
         loop {
@@ -120,8 +125,14 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
                         V::prefetch_far(line);
                         line = line.wrapping_add(16);
                     }
-                    for k in 0..16 {
-                        step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                    if segment < full {
+                        for k in 0..16 {
+                            step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                        }
+                    } else {
+                        for k in 0..args.tail_run {
+                            step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                        }
                     }
                     weights = weights.add(16 * B * 16);
                     segment += 1;

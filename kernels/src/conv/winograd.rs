@@ -150,6 +150,7 @@ fn multiply(
             args.segments = conv.offsets[tile.segments.clone()].as_ptr();
             args.segment_count = tile.segments.len();
             args.chunk = tile.chunk;
+            (args.tail_segments, args.tail_run) = tile.tail;
             args.weights = conv.weights.tile_weights(tile, position).as_ptr();
             args.output = m[position * count * oc + tile.first * BLOCK..].as_mut_ptr();
             let kernels = conv.table.conv_tile[tile.blocks - 1];

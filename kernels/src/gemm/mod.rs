@@ -192,6 +192,8 @@ impl Gemm {
                             segment_count: depth / LANES,
                             chunk,
                             run: LANES,
+                            tail_segments: 0,
+                            tail_run: 0,
                             weights: weights[step * width..].as_ptr(),
                             bias: NO_BIAS.as_ptr(),
                             residual: std::ptr::null(),
