@@ -7,6 +7,7 @@ pub const BLOCK: usize = 16;
 
 /// How the channels of a buffer are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Layout {
     /// `[n][c][h][w]`: one plane a channel. What the user sees, and what a stem convolution reads.
     Nchw,

@@ -10,7 +10,7 @@ mod problem;
 pub(crate) mod tile;
 mod winograd;
 
-pub use packed::{Order, PackedWeights};
+pub use packed::{Order, PACKING_VERSION, PackedWeights};
 pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
 pub use winograd::Winograd;

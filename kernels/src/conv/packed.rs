@@ -3,6 +3,7 @@
 use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem};
 use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
+use crate::shared::{ALIGNMENT, SharedSlice};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
 use std::ops::Range;
 
@@ -39,8 +40,13 @@ const CHUNK_STEPS: usize = 512;
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
 
+/// Goes up whenever the order or the values of packed weights change, so that what was packed and stored before is refused.
+/// `kernels/tests/packing.rs` fails when they change without it.
+pub const PACKING_VERSION: u32 = 1;
+
 /// What packed weights are, and in which order. Algorithms of one order share them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Order {
     /// `[oc tile][segment][run][tile]`, for the register tile.
@@ -78,8 +84,24 @@ pub struct PackedWeights {
     run: usize,
     segments: Vec<Segment>,
     tiles: Vec<OcTile>,
-    data: AlignedBuffer,
+    data: Data,
     bias: AlignedBuffer,
+}
+
+/// Packed weights in memory of their own, or of someone else's.
+enum Data {
+    Own(AlignedBuffer),
+    Shared(SharedSlice),
+}
+
+impl std::ops::Deref for Data {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Data::Own(buffer) => buffer,
+            Data::Shared(slice) => slice.as_slice(),
+        }
+    }
 }
 
 impl PackedWeights {
@@ -102,19 +124,54 @@ impl PackedWeights {
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
+        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
+        packed.set_bias(problem, bias)?;
+        let mut data = AlignedBuffer::zeros(packed.len_needed())?;
+        packed.fill(weight, &mut data, executor)?;
+        packed.data = Data::Own(data);
+        Ok(packed)
+    }
+
+    /// Weights that were packed before, under the same [`PACKING_VERSION`](super::PACKING_VERSION) and for a table of the same
+    /// [`KernelTable::max_blocks`], and the bias that goes with them. Nothing is copied but the bias.
+    ///
+    /// # Errors
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length, or
+    /// the weights do not start at a cache line.
+    pub fn from_packed(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        data: SharedSlice,
+        bias: Option<&[f32]>,
+    ) -> Result<PackedWeights, Error> {
+        algorithm.check(problem, layout)?;
+        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
+        packed.set_bias(problem, bias)?;
+        let (expected, found) = (packed.len_needed(), data.as_slice().len());
+        if expected != found {
+            return Err(Error::Length { what: "packed convolution weights", expected, found });
+        }
+        if !data.as_slice().as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            let reason = format!("packed weights must start at a multiple of {ALIGNMENT} bytes");
+            return Err(Error::Problem { problem: problem.to_string(), reason });
+        }
+        packed.data = Data::Shared(data);
+        Ok(packed)
+    }
+
+    fn set_bias(&mut self, problem: &ConvProblem, bias: Option<&[f32]>) -> Result<(), Error> {
         if let Some(b) = bias
             && b.len() != problem.oc
         {
             return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
         }
-        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
-        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        self.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         if let Some(b) = bias {
-            packed.bias[..problem.oc].copy_from_slice(b);
+            self.bias[..problem.oc].copy_from_slice(b);
         }
-        packed.data = AlignedBuffer::zeros(packed.len_needed())?;
-        packed.fill(weight, executor)?;
-        Ok(packed)
+        Ok(())
     }
 
     /// Bytes that the weights of a problem take when packed for an algorithm.
@@ -138,7 +195,7 @@ impl PackedWeights {
             run: 1,
             segments: Vec::new(),
             tiles: Vec::new(),
-            data: AlignedBuffer::empty(),
+            data: Data::Own(AlignedBuffer::empty()),
             bias: AlignedBuffer::empty(),
         };
         if packed.lay_out().is_none() {
@@ -203,8 +260,8 @@ impl PackedWeights {
         start + at(tiles.start)..start + at(tiles.end)
     }
 
-    /// All packed weights.
-    pub(super) fn data(&self) -> &[f32] {
+    /// All packed weights, as [`PackedWeights::from_packed`] takes them.
+    pub fn data(&self) -> &[f32] {
         &self.data
     }
 
@@ -337,25 +394,22 @@ impl PackedWeights {
         tile.segments.len() * self.run * tile.blocks * BLOCK
     }
 
-    fn fill(&mut self, weight: &[f32], executor: &dyn Executor) -> Result<(), Error> {
-        let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
-        let shared = SharedPointer::new(&mut data);
-        let packed = &*self;
+    fn fill(&self, weight: &[f32], data: &mut [f32], executor: &dyn Executor) -> Result<(), Error> {
+        let shared = SharedPointer::new(data);
+        let packed = self;
         let parts = Parts::of(executor);
-        let filled = parts.run(&|thread| {
+        parts.run(&|thread| {
             for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
                 let mut destinations = Vec::with_capacity(packed.positions());
                 for position in 0..packed.positions() {
                     let offset = position * packed.position_len() + tile.weights;
-                    // SAFETY: the buffer was made to hold every tile at every position; tiles do not overlap and are shared
+                    // SAFETY: `pack` made the buffer to hold every tile at every position; tiles do not overlap and are shared
                     // out to the threads.
                     destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
                 }
                 packed.fill_tile(weight, tile, &mut destinations);
             }
-        });
-        self.data = data;
-        filled
+        })
     }
 
     fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
