@@ -99,6 +99,7 @@ impl PackedWeights {
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
+        algorithm.check(problem, layout)?;
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
