@@ -1,8 +1,10 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
+mod fill;
+
 use super::winograd::Winograd;
-use super::{Algorithm, ConvProblem};
-use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
+use super::{Algorithm, ConvProblem, WeightSource};
+use crate::parallel::{Executor, range_of_part};
 use crate::shared::{ALIGNMENT, SharedSlice};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
 use std::ops::Range;
@@ -124,10 +126,27 @@ impl PackedWeights {
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
+        PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor)
+    }
+
+    /// Likewise, from weights that are read piece by piece: never more than the rows of one tile of output channels a thread.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`], and what the source refuses.
+    pub fn pack_from<S: WeightSource + ?Sized>(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        source: &S,
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, S::Error> {
+        algorithm.check(problem, layout)?;
         let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
         packed.set_bias(problem, bias)?;
         let mut data = AlignedBuffer::zeros(packed.len_needed())?;
-        packed.fill(weight, &mut data, executor)?;
+        packed.fill(source, &mut data, executor)?;
         packed.data = Data::Own(data);
         Ok(packed)
     }
@@ -392,73 +411,5 @@ impl PackedWeights {
 
     fn tile_len(&self, tile: &OcTile) -> usize {
         tile.segments.len() * self.run * tile.blocks * BLOCK
-    }
-
-    fn fill(&self, weight: &[f32], data: &mut [f32], executor: &dyn Executor) -> Result<(), Error> {
-        let shared = SharedPointer::new(data);
-        let packed = self;
-        let parts = Parts::of(executor);
-        parts.run(&|thread| {
-            for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
-                let mut destinations = Vec::with_capacity(packed.positions());
-                for position in 0..packed.positions() {
-                    let offset = position * packed.position_len() + tile.weights;
-                    // SAFETY: `pack` made the buffer to hold every tile at every position; tiles do not overlap and are shared
-                    // out to the threads.
-                    destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
-                }
-                packed.fill_tile(weight, tile, &mut destinations);
-            }
-        })
-    }
-
-    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
-        let [c, oc] = self.channels;
-        let [rows, columns] = self.kernel;
-        let (width, outputs) = (c / self.groups, oc / self.groups);
-        let lanes = tile.blocks * BLOCK;
-        let window = rows * columns;
-        let first = tile.first * BLOCK;
-        // All taps of a block of channels at a time, and all of them for a lane before the next: the lanes' rows of weights lie so
-        // far apart, often by a power of two, that a column of them would not stay in cache.
-        let mut s = 0;
-        for taps in self.segments[tile.segments.clone()].chunk_by(|a, b| a.channel == b.channel) {
-            for lane in 0..lanes.min(oc - first) {
-                let o = first + lane;
-                let group = o / outputs * width;
-                for (tap, segment) in taps.iter().enumerate() {
-                    let at = (s + tap) * self.run * lanes + lane;
-                    // The channels of the segment that are in the lane's group, and the steps of K that they are.
-                    let channel = match self.order {
-                        Order::Depthwise | Order::Grouped => group,
-                        _ => segment.channel,
-                    };
-                    let channels = if self.layout == Layout::Nchw { 1 } else { self.run };
-                    let (begin, end) = (channel.max(group), (channel + channels).min(group + width));
-                    if begin >= end {
-                        continue;
-                    }
-                    let steps = if self.layout == Layout::Nchw { 0..self.run } else { begin - channel..end - channel };
-                    let own = begin - group;
-                    let kernels = &weight[(o * width + own) * window..(o + 1) * width * window];
-                    let places = (at + steps.start * lanes..).step_by(lanes).take(steps.len());
-                    if let Order::Winograd(variant) = self.order {
-                        for (place, kernel) in places.zip(kernels.chunks_exact(window)) {
-                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
-                                destination[place] = *value;
-                            }
-                        }
-                        continue;
-                    }
-                    // From a step to the next: another column of the kernel over NCHW, else another channel.
-                    let next = if self.layout == Layout::Nchw { 1 } else { window };
-                    let values = kernels[segment.kh * columns + segment.kw..].iter().step_by(next);
-                    for (place, value) in places.zip(values) {
-                        destinations[0][place] = *value;
-                    }
-                }
-            }
-            s += taps.len();
-        }
     }
 }
