@@ -51,6 +51,18 @@ impl Weight {
         self.factors = Some(factors.iter().zip(before).map(|(new, old)| new * old).collect());
     }
 
+    /// A number that differs, but for a rare chance, where the factors or a bias do.
+    pub(crate) fn fingerprint(&self, bias: Option<&[f32]>) -> u64 {
+        // FNV-1a over 64-bit words; high bits come down by the shift.
+        let mix = |hash: u64, bits: u64| {
+            let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
+            product ^ product >> 32
+        };
+        let factors = self.factors.as_deref().unwrap_or(&[]).iter().map(|f| f.to_bits());
+        let bias = bias.unwrap_or(&[]).iter().map(|b| u64::from(b.to_bits()));
+        factors.chain([u64::MAX]).chain(bias).fold(0xcbf2_9ce4_8422_2325, mix)
+    }
+
     /// The weights; `node` names them in errors.
     ///
     /// # Errors

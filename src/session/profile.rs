@@ -50,7 +50,7 @@ impl Session {
         for _ in 0..runs {
             readings.clear();
             let start = Instant::now();
-            self.execute(input.view(), &mut output, &mut |_| {
+            self.execute(&[input.view()], &mut [&mut output], &mut |_| {
                 readings.push(Instant::now());
                 Ok(())
             })?;
