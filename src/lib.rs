@@ -48,6 +48,6 @@ pub use model::Model;
 #[cfg(feature = "onnx")]
 pub use model::OnnxOptions;
 pub use models::Arch;
-pub use session::{Numerics, Session, SessionOptions, ThreadPool, Threads};
-pub use stridewise_kernels::Isa;
-pub use tensor::{Shape, Tensor, TensorView};
+pub use session::{CancelToken, Numerics, Session, SessionOptions, ThreadPool, Threads};
+pub use stridewise_kernels::{Executor, Isa};
+pub use tensor::{Shape, Tensor, TensorView, TensorViewMut};

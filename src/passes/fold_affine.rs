@@ -20,7 +20,7 @@ struct Affine {
 pub(super) fn run(graph: &mut Graph, shapes: Option<&[Shape]>) -> Result<()> {
     let mut producers = Producers::of(graph);
     let mut folded = vec![false; graph.nodes.len()];
-    for index in 0..graph.nodes.len() {
+    for (index, folded) in folded.iter_mut().enumerate() {
         let Some(affine) = affine_of(graph, index, shapes) else { continue };
         let (before, rest) = graph.nodes.split_at_mut(index);
         let node = &rest[0];
@@ -51,7 +51,7 @@ pub(super) fn run(graph: &mut Graph, shapes: Option<&[Shape]>) -> Result<()> {
         // The convolution now writes what the affine op wrote.
         before[producer].output = node.output;
         producers.moved(node.output, producer);
-        folded[index] = true;
+        *folded = true;
     }
     retain(graph, &folded);
     Ok(())

@@ -170,7 +170,7 @@ fn gated(functions: &[Unary]) -> Option<(Unary, f32)> {
 fn fuse_then(graph: &mut Graph) {
     let mut producers = Producers::of(graph);
     let mut fused = vec![false; graph.nodes.len()];
-    for index in 0..graph.nodes.len() {
+    for (index, fused) in fused.iter_mut().enumerate() {
         let (before, rest) = graph.nodes.split_at_mut(index);
         let node = &rest[0];
         let (Some(function), &[x]) = (map_of(&node.op), node.inputs.as_slice()) else { continue };
@@ -182,7 +182,7 @@ fn fuse_then(graph: &mut Graph) {
         *then = function;
         before[producer].output = node.output;
         producers.moved(node.output, producer);
-        fused[index] = true;
+        *fused = true;
     }
     retain(graph, &fused);
 }

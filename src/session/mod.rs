@@ -1,10 +1,13 @@
 //! A planned network with its memory: what runs.
 
 mod explain;
+mod limits;
 mod pool;
 mod profile;
+mod team;
 
 pub use crate::plan::{Numerics, StepInfo};
+pub use limits::CancelToken;
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
 
@@ -13,6 +16,7 @@ use crate::graph::Graph;
 use crate::model::Model;
 use crate::plan::{self, Plan, Request, Source};
 use crate::tensor::{Shape, Tensor, TensorView};
+use limits::Limits;
 use std::sync::Arc;
 use stridewise_kernels::{AlignedBuffer, Executor, Isa, KernelTable, layout};
 
@@ -86,6 +90,7 @@ pub struct Session {
     plan: Plan,
     arena: AlignedBuffer,
     scratch: AlignedBuffer,
+    limits: Limits,
 }
 
 impl Session {
@@ -99,12 +104,13 @@ impl Session {
             Threads::Count(count) => ThreadPool::new(*count)?,
             Threads::Pool(pool) => pool.clone(),
         };
+        pool.check_process()?;
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
         let plan = Plan::new(&graph, &Request { shapes, table, numerics, executor: &pool, max_memory }, model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
-        Ok(Session { model, graph, pool, table, numerics, max_memory, plan, arena, scratch })
+        Ok(Session { model, graph, pool, table, numerics, max_memory, plan, arena, scratch, limits: Limits::default() })
     }
 
     /// Runs a network of one input and one output; `[N, C, H, W]` to `[N, classes]` for a classifier. Another shape than the last
@@ -181,6 +187,8 @@ impl Session {
 
     fn execute(&mut self, inputs: &[TensorView<'_, f32>], outputs: &mut [&mut Tensor<f32>], observe: &mut Observer<'_>) -> Result<()> {
         self.check_shapes(inputs, outputs)?;
+        self.pool.check_process()?;
+        let watch = self.limits.start();
         for (port, input) in self.plan.inputs.iter().zip(inputs) {
             if let Source::Arena(place) = &port.source {
                 layout::from_nchw(&self.pool, input.as_slice(), &port.geometry, &mut self.arena[place.clone()])?;
@@ -188,6 +196,7 @@ impl Session {
         }
         observe(None)?;
         for step in &self.plan.steps {
+            watch.check(&step.info.name)?;
             step.run(&self.pool, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
             observe(Some((step, &self.arena[step.output.clone()])))?;
         }
@@ -262,6 +271,7 @@ impl Session {
         if self.plan.inputs.iter().map(|port| port.shape).eq(shapes.iter().copied()) {
             return Ok(());
         }
+        self.pool.check_process()?;
         let (shapes, table, numerics) = (shapes.to_vec(), self.table, self.numerics);
         let graph = self.model.graph_for(&shapes)?;
         let request = Request { shapes, table, numerics, executor: &self.pool, max_memory: self.max_memory };

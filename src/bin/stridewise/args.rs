@@ -2,13 +2,14 @@
 
 use crate::output::Failure;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
 
 /// Which network.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in CIFAR-10 ResNet-20]
+    /// An ONNX file, or weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in
+    /// CIFAR-10 ResNet-20]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Architecture, for example resnet50 [default: inferred from the file]
@@ -23,6 +24,10 @@ impl ModelArgs {
     /// Loads the network.
     pub fn load(&self) -> Result<Model, Failure> {
         match (&self.model, self.arch, self.random) {
+            (Some(path), Some(arch), _) if self.is_onnx() => {
+                Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
+            }
+            (Some(path), None, _) if self.is_onnx() => Ok(Model::from_onnx(path)?),
             (Some(path), arch, _) => Ok(Model::from_safetensors(arch, path)?),
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {
@@ -30,6 +35,11 @@ impl ModelArgs {
             }
             (None, None, _) => Ok(Model::builtin()?),
         }
+    }
+
+    /// Whether the model is an ONNX file, by its name.
+    pub fn is_onnx(&self) -> bool {
+        self.model.as_deref().and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
     }
 
     /// Loads the network where its weights do not matter: an architecture alone gets random ones.

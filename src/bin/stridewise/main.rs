@@ -1,6 +1,7 @@
 //! The program `stridewise`: one file a subcommand.
 
 mod args;
+mod arrays;
 mod bandwidth;
 mod bench;
 mod bench_worker;
@@ -10,6 +11,7 @@ mod evaluate;
 mod images;
 mod init;
 mod inspect;
+mod inspect_onnx;
 mod isa;
 mod output;
 mod profile;

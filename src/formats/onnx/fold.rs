@@ -168,7 +168,7 @@ fn compute_ints(
             let moved = move_ints(&TensorOp::Transpose(order), &[x], 0..1, table, budget)?;
             let values = ints(&moved)?;
             let len: usize = dims.iter().product();
-            let each = if len == 0 { 0 } else { values.len() / len };
+            let each = values.len().checked_div(len).unwrap_or(0);
             let rows = (0..len).map(|i| reduce(*reduction, &values[i * each..][..each]));
             let output: Option<Vec<i64>> = rows.collect();
             Ok(Constant::ints(dims, output.ok_or_else(|| refuse(op, "it has no result in whole numbers"))?))

@@ -47,7 +47,10 @@ pub struct Network {
 
 impl Network {
     /// Reads a file, and those that its tensors lie in.
-    pub(crate) fn load(path: &Path) -> Result<Network> {
+    ///
+    /// # Errors
+    /// When the file can't be read, is no ONNX file, or says what can't be.
+    pub fn load(path: &Path) -> Result<Network> {
         let folder = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
         let bytes = Bytes::from_owner(mapped::map(path)?);
         Network::decode(bytes, Files::new(path, folder.map(Path::to_path_buf)))

@@ -193,7 +193,7 @@ fn range(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
         let part = |index: usize| -> Lowered<f64> { Ok(c.known_floats(index)?.first().map_or(0.0, |&v| f64::from(v))) };
         let (start, limit, step) = (part(0)?, part(1)?, part(2)?);
         let count = ((limit - start) / step).ceil().max(0.0);
-        if !(count <= MOST_ELEMENTS as f64) {
+        if count > MOST_ELEMENTS as f64 {
             return c.refuse(format!("from {start} to {limit} in steps of {step}"));
         }
         let values: Vec<f32> = (0..count as usize).map(|i| (start + i as f64 * step) as f32).collect();
