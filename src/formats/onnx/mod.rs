@@ -262,3 +262,6 @@ fn in_order(
     let mut nodes: Vec<Option<NodeProto>> = nodes.into_iter().map(Some).collect();
     Ok(order.into_iter().filter_map(|index| nodes[index].take()).collect())
 }
+
+#[cfg(test)]
+mod tests;
