@@ -3,15 +3,17 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
+use std::ops::Range;
 use std::sync::Arc;
+use stridewise_kernels::conv::WeightSource;
 
 /// Where weights are kept outside memory.
 pub trait StoredWeight: Send + Sync {
-    /// Reads all elements, row-major, each finite.
+    /// Reads elements from the `start`-th on, row-major, each finite. Several threads may read at a time.
     ///
     /// # Errors
-    /// When they can't be read as they were when the network was loaded, or there is no memory for them.
-    fn read(&self) -> Result<Tensor<f32>>;
+    /// When they can't be read as they were when the network was loaded.
+    fn read(&self, start: usize, values: &mut [f32]) -> Result<()>;
 }
 
 /// Weights `[OC, …]`, and a factor for each output channel that they are multiplied by when they are read.
@@ -20,6 +22,8 @@ pub struct Weight {
     shape: Shape,
     source: Source,
     factors: Option<Arc<[f64]>>,
+    /// Of the elements, where those of one node are not the same in every graph of a model.
+    content: u64,
 }
 
 #[derive(Clone)]
@@ -31,7 +35,7 @@ enum Source {
 impl Weight {
     /// Weights of a shape that are kept elsewhere.
     pub fn stored(shape: Shape, source: Arc<dyn StoredWeight>) -> Weight {
-        Weight { shape, source: Source::Stored(source), factors: None }
+        Weight { shape, source: Source::Stored(source), factors: None, content: 0 }
     }
 
     /// The shape, OC first.
@@ -51,48 +55,115 @@ impl Weight {
         self.factors = Some(factors.iter().zip(before).map(|(new, old)| new * old).collect());
     }
 
-    /// A number that differs, but for a rare chance, where the factors or a bias do.
-    pub(crate) fn fingerprint(&self, bias: Option<&[f32]>) -> u64 {
-        // FNV-1a over 64-bit words; high bits come down by the shift.
-        let mix = |hash: u64, bits: u64| {
-            let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
-            product ^ product >> 32
-        };
-        let factors = self.factors.as_deref().unwrap_or(&[]).iter().map(|f| f.to_bits());
-        let bias = bias.unwrap_or(&[]).iter().map(|b| u64::from(b.to_bits()));
-        factors.chain([u64::MAX]).chain(bias).fold(0xcbf2_9ce4_8422_2325, mix)
+    /// Weights whose fingerprint tells them from others of the same node.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn told_apart(mut self) -> Weight {
+        if let Source::Memory(tensor) = &self.source {
+            self.content = tensor.as_slice().iter().fold(FINGERPRINT, |hash, value| mixed(hash, u64::from(value.to_bits())));
+        }
+        self
     }
 
-    /// The weights; `node` names them in errors.
+    /// A number that differs, but for a rare chance, where the factors or a bias do.
+    pub(crate) fn fingerprint(&self, bias: Option<&[f32]>) -> u64 {
+        let factors = self.factors.as_deref().unwrap_or(&[]).iter().map(|f| f.to_bits());
+        let bias = bias.unwrap_or(&[]).iter().map(|b| u64::from(b.to_bits()));
+        factors.chain([u64::MAX, self.content]).chain(bias).fold(FINGERPRINT, mixed)
+    }
+
+    /// The weights, row-major, a piece at a time; `node` names them in errors.
+    pub(crate) fn source<'a>(&'a self, node: &'a str) -> ScaledWeight<'a> {
+        ScaledWeight { weight: self, node }
+    }
+
+    /// All weights; `node` names them in errors.
     ///
     /// # Errors
-    /// When they can't be read, have another shape than they were said to have, or are not finite once scaled.
-    pub fn read(&self, node: &str) -> Result<Arc<Tensor<f32>>> {
-        let tensor = match &self.source {
-            Source::Memory(tensor) => tensor.clone(),
-            Source::Stored(stored) => Arc::new(stored.read()?),
-        };
-        if tensor.shape() != self.shape {
-            let (expected, found) = (self.shape.to_string(), tensor.shape().to_string());
-            return Err(Error::Shape { what: format!("the weights of `{node}`"), expected, found });
-        }
-        let Some(factors) = &self.factors else { return Ok(tensor) };
-        // What was just read is ours alone; what others hold too is copied.
-        let mut scaled = Arc::unwrap_or_clone(tensor);
-        let row = self.shape.elements() / factors.len().max(1);
-        for (channel, (weights, factor)) in scaled.as_mut_slice().chunks_exact_mut(row.max(1)).zip(factors.iter()).enumerate() {
-            let mut finite = true;
-            for w in weights {
-                *w = (f64::from(*w) * factor) as f32;
-                finite &= w.is_finite();
-            }
-            if !finite {
-                let reason = format!("with a BatchNorm folded in, its weights are not finite in channel {channel}");
-                return Err(Error::Graph { node: node.into(), reason });
-            }
-        }
-        Ok(Arc::new(scaled))
+    /// When they can't be read, are not finite once scaled, or there is no memory for them.
+    pub fn read(&self, node: &str) -> Result<Tensor<f32>> {
+        let mut values = Vec::new();
+        let mut tensor = Tensor::zeros(self.shape)?;
+        tensor.as_mut_slice().copy_from_slice(self.source(node).read(0..self.shape.elements(), &mut values)?);
+        Ok(tensor)
     }
+}
+
+/// Where a fingerprint begins.
+const FINGERPRINT: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// A fingerprint with 64 bits more: FNV-1a over words; high bits come down by the shift.
+fn mixed(hash: u64, bits: u64) -> u64 {
+    let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
+    product ^ product >> 32
+}
+
+/// Weights as a convolution is packed from them.
+pub(crate) struct ScaledWeight<'a> {
+    weight: &'a Weight,
+    node: &'a str,
+}
+
+impl WeightSource for ScaledWeight<'_> {
+    type Error = Error;
+
+    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        let shape = self.weight.shape;
+        let (start, count) = (elements.start, elements.len());
+        match &self.weight.source {
+            Source::Memory(tensor) => {
+                let missing = || Error::Shape {
+                    what: format!("the weights of `{}`", self.node),
+                    expected: format!("elements {elements:?}"),
+                    found: shape.to_string(),
+                };
+                let values = tensor.as_slice().get(elements.clone()).ok_or_else(missing)?;
+                if self.weight.factors.is_none() {
+                    return Ok(values);
+                }
+                room(buffer, count)?.copy_from_slice(values);
+            }
+            Source::Stored(stored) => stored.read(start, room(buffer, count)?)?,
+        }
+        let values = &mut buffer[..count];
+        if let Some(factors) = &self.weight.factors {
+            scale(values, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
+                node: self.node.into(),
+                reason: format!("with a BatchNorm folded in, its weights are not finite in channel {channel}"),
+            })?;
+        }
+        Ok(values)
+    }
+}
+
+/// The first `count` elements of a buffer, whatever they are, which is made longer if need be.
+fn room(buffer: &mut Vec<f32>, count: usize) -> Result<&mut [f32]> {
+    if buffer.len() < count {
+        let out_of_memory = |_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) };
+        buffer.try_reserve_exact(count - buffer.len()).map_err(out_of_memory)?;
+        buffer.resize(count, 0.0);
+    }
+    Ok(&mut buffer[..count])
+}
+
+/// Multiplies elements, from the `start`-th on of rows of `row`, by the factors of their rows. Refuses the first row that is then not
+/// finite.
+fn scale(values: &mut [f32], start: usize, row: usize, factors: &[f64]) -> Result<(), usize> {
+    let mut rest = values;
+    let mut at = start;
+    while let Some(channel) = at.checked_div(row).filter(|channel| !rest.is_empty() && *channel < factors.len()) {
+        let (weights, behind) = rest.split_at_mut(rest.len().min((channel + 1) * row - at));
+        let mut finite = true;
+        for w in weights.iter_mut() {
+            *w = (f64::from(*w) * factors[channel]) as f32;
+            finite &= w.is_finite();
+        }
+        if !finite {
+            return Err(channel);
+        }
+        at += weights.len();
+        rest = behind;
+    }
+    Ok(())
 }
 
 impl From<Tensor<f32>> for Weight {
@@ -103,7 +174,7 @@ impl From<Tensor<f32>> for Weight {
 
 impl From<Arc<Tensor<f32>>> for Weight {
     fn from(tensor: Arc<Tensor<f32>>) -> Weight {
-        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None }
+        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None, content: 0 }
     }
 }
 

@@ -72,9 +72,8 @@ impl Builder<'_> {
                 let bias = bias.as_ref().map(|b| b.as_slice());
                 let key = PackedKey::new(&node.name, weight, bias, table.isa(), &problem, choice.algorithm, input.layout());
                 let weights = self.packed.get_or_insert(key, || {
-                    let weight = weight.read(&node.name)?;
                     let (layout, executor) = (input.layout(), self.request.executor);
-                    Ok(PackedWeights::pack(table, &problem, choice.algorithm, layout, weight.as_slice(), bias, executor)?)
+                    PackedWeights::pack_from(table, &problem, choice.algorithm, layout, &weight.source(&node.name), bias, executor)
                 })?;
                 let residual = geometries.get(1).copied();
                 let threads = self.request.executor.threads();

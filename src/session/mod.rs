@@ -109,7 +109,7 @@ impl Session {
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
         let plan = Plan::new(&graph, &Request { shapes, table, numerics, executor: &pool, max_memory }, model.packed())?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
+        let [arena, scratch] = buffers(&plan)?;
         Ok(Session { model, graph, pool, table, numerics, max_memory, plan, arena, scratch, limits: Limits::default() })
     }
 
@@ -276,7 +276,7 @@ impl Session {
         let graph = self.model.graph_for(&shapes)?;
         let request = Request { shapes, table, numerics, executor: &self.pool, max_memory: self.max_memory };
         let plan = Plan::new(&graph, &request, self.model.packed())?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
+        let [arena, scratch] = buffers(&plan)?;
         (self.graph, self.plan, self.arena, self.scratch) = (graph, plan, arena, scratch);
         Ok(())
     }
@@ -345,6 +345,13 @@ impl Session {
     pub fn explain(&self) -> String {
         explain::table(self)
     }
+}
+
+/// The memory of a plan: arena and scratch, their pages in place before the first run.
+fn buffers(plan: &Plan) -> Result<[AlignedBuffer; 2]> {
+    let mut buffers = [AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?];
+    buffers.iter_mut().for_each(AlignedBuffer::touch);
+    Ok(buffers)
 }
 
 impl std::fmt::Debug for Session {

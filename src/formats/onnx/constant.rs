@@ -32,13 +32,13 @@ pub(super) struct StoredFloats {
     pub path: PathBuf,
     pub name: String,
     pub ty: ElementType,
-    pub dims: Vec<usize>,
     pub bytes: Bytes,
 }
 
 impl StoredFloats {
-    fn decode(&self, target: &mut [f32]) {
-        let bytes = &self.bytes[..];
+    /// Decodes elements from the `start`-th on, as many as there are of both.
+    fn decode(&self, start: usize, target: &mut [f32]) {
+        let bytes = self.bytes.get(start.saturating_mul(self.ty.size())..).unwrap_or_default();
         match self.ty {
             ElementType::Float16 => {
                 for (to, from) in target.iter_mut().zip(bytes.as_chunks::<2>().0) {
@@ -65,14 +65,18 @@ impl StoredFloats {
 }
 
 impl StoredWeight for StoredFloats {
-    fn read(&self) -> Result<Tensor<f32>> {
-        let mut tensor = Tensor::zeros(Shape::new(&self.dims)?)?;
-        self.decode(tensor.as_mut_slice());
-        match tensor.as_slice().iter().position(|value| !value.is_finite()) {
-            None => Ok(tensor),
+    fn read(&self, start: usize, values: &mut [f32]) -> Result<()> {
+        let end = start.checked_add(values.len());
+        if end.is_none_or(|end| end > self.bytes.len() / self.ty.size()) {
+            let reason = format!("tensor `{}` has fewer elements than {} from the {start}-th on", self.name, values.len());
+            return Err(Error::Format { path: self.path.clone(), reason });
+        }
+        self.decode(start, values);
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
             Some(index) => {
-                let (path, tensor, value) = (self.path.clone(), self.name.clone(), tensor.as_slice()[index]);
-                Err(Error::NonFinite { path, tensor, index, value })
+                let (path, tensor, value) = (self.path.clone(), self.name.clone(), values[index]);
+                Err(Error::NonFinite { path, tensor, index: start + index, value })
             }
         }
     }
@@ -103,7 +107,7 @@ impl Constant {
             Data::Ints(values) => Arc::new(values.iter().map(|&v| v as f32).collect()),
             Data::Stored(stored) => {
                 let mut values = vec![0.0; self.len()];
-                stored.decode(&mut values);
+                stored.decode(0, &mut values);
                 Arc::new(values)
             }
         }
@@ -133,7 +137,7 @@ impl Constant {
         let shape = Shape::new(&self.dims)?;
         if let Data::Stored(stored) = &self.data {
             let mut tensor = Tensor::zeros(shape)?;
-            stored.decode(tensor.as_mut_slice());
+            stored.decode(0, tensor.as_mut_slice());
             return Ok(tensor);
         }
         Tensor::from_slice(shape, &self.to_floats())

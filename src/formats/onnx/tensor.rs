@@ -61,7 +61,7 @@ impl Files {
                     return Err(refuse(format!("its shape {dims:?} of {ty} needs {bytes} bytes, and there are {}", raw.len())));
                 }
                 if ty.is_float() && count > 0 {
-                    let stored = StoredFloats { path: self.model.clone(), name: name.into(), ty, dims: dims.clone(), bytes: raw };
+                    let stored = StoredFloats { path: self.model.clone(), name: name.into(), ty, bytes: raw };
                     Data::Stored(Arc::new(stored))
                 } else if ty.is_float() {
                     Data::Floats(Arc::default())

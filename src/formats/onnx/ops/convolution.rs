@@ -2,7 +2,7 @@
 
 use super::{Call, Lower};
 use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
-use crate::formats::onnx::constant::{Constant, Data, StoredFloats};
+use crate::formats::onnx::constant::{Constant, Data};
 use crate::graph::{Activation, ConvAttributes, ConvTransposeAttributes, Op, TensorOp, Weight};
 use std::sync::Arc;
 
@@ -104,12 +104,9 @@ pub(super) fn as_image(dims: &[usize]) -> Vec<usize> {
 pub(super) fn weight_of(constant: &Constant, dims: &[usize]) -> Lowered<Weight> {
     let shape = crate::tensor::Shape::new(dims)?;
     Ok(match &constant.data {
-        Data::Stored(stored) => {
-            let StoredFloats { path, name, ty, bytes, .. } = &**stored;
-            let stored = StoredFloats { path: path.clone(), name: name.clone(), ty: *ty, dims: dims.to_vec(), bytes: bytes.clone() };
-            Weight::stored(shape, Arc::new(stored))
-        }
-        _ => constant.to_tensor()?.reshape(shape)?.into(),
+        Data::Stored(stored) if constant.len() == shape.elements() => Weight::stored(shape, stored.clone()),
+        // What is folded may depend on the shapes of the inputs.
+        _ => Weight::from(constant.to_tensor()?.reshape(shape)?).told_apart(),
     })
 }
 
