@@ -1,7 +1,7 @@
 //! Which buffer each value lives in, and how it is laid out: NCHW16c, but NCHW for an input of few channels that only
 //! convolutions read. A value that is another one under a new shape (flatten, identity, dropout) shares its buffer.
 
-use super::algorithm::{self, Numerics};
+use super::{Request, algorithm};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
 use crate::tensor::Shape;
@@ -49,7 +49,7 @@ pub(super) fn problem_of(node: &Node, [n, c, h, w]: [usize; 4]) -> Option<ConvPr
     }
 }
 
-pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Result<Buffers> {
+pub(super) fn assign(graph: &Graph, shapes: &[Shape], request: &Request<'_>) -> Result<Buffers> {
     let mut root: Vec<ValueId> = (0..graph.value_count()).map(ValueId).collect();
     for node in graph.nodes() {
         let source = node.inputs.first().map(|v| root[v.0]);
@@ -70,7 +70,7 @@ pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Res
         let Some(source) = node.inputs.first().map(|v| root[v.0]) else { continue };
         if let Some(problem) = problem_of(node, dims4(&shapes[source.0], &node.name)?) {
             problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
-            let choice = algorithm::choose(&problem, layouts[source.0], numerics);
+            let choice = algorithm::choose(&problem, layouts[source.0], request);
             halos[source.0] = halos[source.0].union(choice.algorithm.required_halo(&problem));
         }
     }

@@ -5,10 +5,14 @@ mod algorithm;
 mod layout;
 mod memory;
 mod step;
+mod tuning;
 
 pub use algorithm::Numerics;
+pub(crate) use algorithm::candidates;
 pub(crate) use step::Step;
 pub use step::StepInfo;
+pub(crate) use tuning::Setting;
+pub use tuning::Tuning;
 
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
@@ -22,7 +26,7 @@ use step::Compute;
 use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights, schedule_prefetch};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
-use stridewise_kernels::{Executor, Geometry, KernelTable, Layout};
+use stridewise_kernels::{ConvProblem, Executor, Geometry, KernelTable, Layout};
 
 /// Everything that a run of one graph at one input shape needs, but the memory.
 pub(crate) struct Plan {
@@ -50,9 +54,28 @@ pub(crate) struct Request<'a> {
     pub size: [usize; 2],
     pub table: &'static KernelTable,
     pub numerics: Numerics,
+    pub preference: Preference<'a>,
     pub executor: &'a dyn Executor,
     /// Bytes that arena, scratch and packed weights may take together.
     pub max_memory: usize,
+}
+
+/// What comes before the rules by which algorithms are chosen.
+#[derive(Clone, Copy)]
+pub(crate) enum Preference<'a> {
+    /// Nothing.
+    Rules,
+    /// The fastest where all candidates were measured.
+    Tuned(&'a Tuning),
+    /// One algorithm wherever it is a candidate.
+    Trial(Algorithm),
+}
+
+impl Request<'_> {
+    /// What a measured time depends on.
+    pub fn setting(&self, problem: &ConvProblem, input: Layout) -> Setting {
+        Setting { isa: self.table.isa(), threads: self.executor.threads(), layout: input, problem: *problem }
+    }
 }
 
 impl Plan {
@@ -62,7 +85,7 @@ impl Plan {
             return Err(Error::Graph { node: graph.name.clone(), reason });
         };
         let shapes = graph.infer_shapes(request.batch, request.size)?;
-        let buffers = layout::assign(graph, &shapes, request.numerics)?;
+        let buffers = layout::assign(graph, &shapes, request)?;
         let (slots, in_place) = lifetimes(graph, &buffers, output);
         let (offsets, arena) = memory::place(&slots.lifetimes).ok_or_else(|| Error::TooLarge {
             what: format!("the activations of {} at batch {}, size {:?}", graph.name, request.batch, request.size),
@@ -131,6 +154,14 @@ impl Plan {
         schedule_prefetch(&mut convs.collect::<Vec<_>>());
     }
 
+    /// For each step that is a convolution its problem, the layout of its input and its algorithm.
+    pub fn convolutions(&self) -> impl Iterator<Item = Option<(&ConvProblem, Layout, Algorithm)>> {
+        self.steps.iter().map(|step| match &step.compute {
+            Compute::Conv(conv) => Some((conv.problem(), conv.input_layout(), conv.algorithm())),
+            _ => None,
+        })
+    }
+
     /// Bytes of arena and scratch memory.
     pub fn memory(&self) -> usize {
         self.arena.saturating_add(self.scratch).saturating_mul(size_of::<f32>())
@@ -195,7 +226,7 @@ fn check_memory(graph: &Graph, buffers: &Buffers, request: &Request<'_>, arena: 
         let Some(&x) = node.inputs.first() else { continue };
         let g = buffers.geometry_of(x);
         if let Some(problem) = problem_of(node, g.dims()) {
-            let algorithm = algorithm::choose(&problem, g.layout(), request.numerics).algorithm;
+            let algorithm = algorithm::choose(&problem, g.layout(), request).algorithm;
             let needed = PackedWeights::bytes_needed(request.table, &problem, algorithm, g.layout());
             let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
             bytes = bytes.saturating_add(needed.map_err(refuse)?);
@@ -251,7 +282,7 @@ impl Builder<'_> {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
                 let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout(), self.request.numerics);
+                let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let bias = bias.as_ref().map(|b| b.as_slice());
                 let weights = self.packed.get(
                     index,
@@ -332,7 +363,7 @@ impl PackedCache {
         &self,
         node: usize,
         table: &'static KernelTable,
-        problem: &stridewise_kernels::ConvProblem,
+        problem: &ConvProblem,
         algorithm: Algorithm,
         layout: Layout,
         weight: impl FnOnce() -> Result<Arc<Tensor<f32>>>,

@@ -3,15 +3,19 @@
 mod explain;
 mod pool;
 mod profile;
+mod tune;
 
-pub use crate::plan::{Numerics, StepInfo};
+pub use crate::plan::{Numerics, StepInfo, Tuning};
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
+pub use tune::TunedProblem;
 
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::plan::{self, Plan, Request};
+use crate::model::{Model, PackedCache};
+use crate::plan::{self, Plan, Preference, Request, Setting};
 use crate::tensor::{Shape, Tensor, TensorView};
+use std::sync::Arc;
+use stridewise_kernels::conv::Algorithm;
 use stridewise_kernels::{AlignedBuffer, Executor, Isa, KernelTable, layout};
 
 /// Which threads a session runs on.
@@ -44,6 +48,9 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
+    /// Measured times by which algorithms are chosen, where they are complete; the rules of shape choose elsewhere. Results are then no
+    /// longer the same for every number of threads and on every machine.
+    pub tuning: Option<Arc<Tuning>>,
     /// Most bytes that activations, scratch and packed weights of a plan may take together. While another shape is planned, the
     /// activations and scratch of the plan before are still there.
     pub max_memory: usize,
@@ -55,7 +62,15 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { threads: Threads::Count(1), isa: None, numerics: Numerics::Fast, max_memory: 8 << 30, batch: 1, size: None }
+        SessionOptions {
+            threads: Threads::Count(1),
+            isa: None,
+            numerics: Numerics::Fast,
+            tuning: None,
+            max_memory: 8 << 30,
+            batch: 1,
+            size: None,
+        }
     }
 }
 
@@ -68,6 +83,7 @@ pub struct Session {
     pool: ThreadPool,
     table: &'static KernelTable,
     numerics: Numerics,
+    tuning: Option<Arc<Tuning>>,
     max_memory: usize,
     plan: Plan,
     arena: AlignedBuffer,
@@ -76,6 +92,11 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session> {
+        let preference = options.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned);
+        Session::prepare(&model, options, preference, model.packed())
+    }
+
+    fn prepare(model: &Model, options: &SessionOptions, preference: Preference<'_>, packed: &PackedCache) -> Result<Session> {
         let isa = match options.isa {
             Some(isa) => isa.require()?,
             None => Isa::best()?,
@@ -86,11 +107,12 @@ impl Session {
             Threads::Pool(pool) => pool.clone(),
         };
         let size = options.size.unwrap_or(model.graph().input().size);
-        let request =
-            Request { batch: options.batch, size, table, numerics: options.numerics, executor: &pool, max_memory: options.max_memory };
-        let plan = Plan::new(model.graph(), &request, model.packed())?;
+        let (numerics, max_memory) = (options.numerics, options.max_memory);
+        let request = Request { batch: options.batch, size, table, numerics, preference, executor: &pool, max_memory };
+        let plan = Plan::new(model.graph(), &request, packed)?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
-        Ok(Session { model, pool, table, numerics: options.numerics, max_memory: options.max_memory, plan, arena, scratch })
+        let (model, tuning) = (model.clone(), options.tuning.clone());
+        Ok(Session { model, pool, table, numerics, tuning, max_memory, plan, arena, scratch })
     }
 
     /// Runs the network on NCHW `input`; returns its output, `[N, classes]` for a classifier. Another batch or image size than
@@ -172,8 +194,15 @@ impl Session {
                 return Err(Error::Shape { what: "input".into(), expected, found });
             }
         };
-        let request =
-            Request { batch, size: [h, w], table: self.table, numerics: self.numerics, executor: &self.pool, max_memory: self.max_memory };
+        let request = Request {
+            batch,
+            size: [h, w],
+            table: self.table,
+            numerics: self.numerics,
+            preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
+            executor: &self.pool,
+            max_memory: self.max_memory,
+        };
         let plan = Plan::new(self.model.graph(), &request, self.model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
         (self.plan, self.arena, self.scratch) = (plan, arena, scratch);
@@ -188,6 +217,13 @@ impl Session {
     /// The shape of the output for that input.
     pub fn output_shape(&self) -> Shape {
         self.plan.output_shape
+    }
+
+    /// For each step that is a convolution what its time depends on, and its algorithm.
+    fn convolutions(&self) -> Vec<Option<(Setting, Algorithm)>> {
+        let (isa, threads) = (self.isa(), self.threads());
+        let setting = |(problem, layout, algorithm)| (Setting { isa, threads, layout, problem }, algorithm);
+        self.plan.convolutions().map(|conv| conv.map(|(problem, layout, algorithm)| setting((*problem, layout, algorithm)))).collect()
     }
 
     /// What the plan decided, step by step.

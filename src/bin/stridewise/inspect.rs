@@ -1,6 +1,6 @@
 //! `inspect`: what a network is made of.
 
-use crate::args::{ModelArgs, RunArgs, Size};
+use crate::args::{ModelArgs, Size, TunedRunArgs};
 use crate::output::{Done, Failure, Output, grouped, lines, table};
 use crate::skeleton;
 use clap::Args;
@@ -35,7 +35,7 @@ pub struct Inspect {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -124,7 +124,7 @@ impl Inspect {
 
     fn show_plan(&self, output: &Output) -> Done {
         let model: Model = self.model.load_any_weights()?;
-        let session = model.session(&self.run.options(self.batch as usize, self.size.map(|s| s.0)))?;
+        let session = model.session(&self.run.options(self.batch as usize, self.size.map(|s| s.0))?)?;
         let steps = session.steps();
         let report = PlanReport {
             model: self.model.describe(&model),

@@ -4,7 +4,7 @@ mod page;
 mod plots;
 mod trace;
 
-use crate::args::{ModelArgs, RunArgs, Size, default_threads};
+use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads};
 use crate::bandwidth::{Bandwidth, measure_read_bandwidth};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
@@ -37,7 +37,7 @@ pub struct Profile {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
     /// Images at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
@@ -144,7 +144,7 @@ impl Profile {
             return Err(Failure::Usage(format!("--trace and --report are both {}: expected two files", trace.display())));
         }
         let model = self.model.load_any_weights()?;
-        let mut session = model.session(&self.run.options(self.batch as usize, self.size.map(|size| size.0)))?;
+        let mut session = model.session(&self.run.options(self.batch as usize, self.size.map(|size| size.0))?)?;
         let peak = measure_fma_peak(session.isa())? * session.threads() as f64;
         // Threads beyond the processor's read no more together.
         let readers = session.threads().min(default_threads());

@@ -1,6 +1,6 @@
 //! `run`: from an array to an array.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
 use crate::images::Images;
 use crate::output::{Done, Output, count, duration};
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ impl Run {
         let model = self.model.load()?;
         let images = Images::open(&self.input, &model)?;
         let batch = images.len().min(self.batch as usize);
-        let mut session = model.session(&self.run.options(batch, Some(images.size())))?;
+        let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let (input_shape, mut dims) = (session.input_shape(), session.output_shape().dims().to_vec());
         if let Some(first) = dims.first_mut() {
             *first = images.len();
