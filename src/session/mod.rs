@@ -158,6 +158,17 @@ impl Session {
     }
 
     fn execute(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>, observe: &mut Observer<'_>) -> Result<()> {
+        let pool = self.pool.clone();
+        self.execute_on(&pool, input, output, observe)
+    }
+
+    fn execute_on(
+        &mut self,
+        executor: &dyn Executor,
+        input: TensorView<'_, f32>,
+        output: &mut Tensor<f32>,
+        observe: &mut Observer<'_>,
+    ) -> Result<()> {
         let mismatch = |what: &str, expected: Shape, found: Shape| Error::Shape {
             what: what.into(),
             expected: expected.to_string(),
@@ -170,14 +181,14 @@ impl Session {
             return Err(mismatch("output", self.plan.output_shape, output.shape()));
         }
         let (place, geometry) = &self.plan.input;
-        layout::from_nchw(&self.pool, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
+        layout::from_nchw(executor, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
         observe(None)?;
         for step in &self.plan.steps {
-            step.run(&self.pool, &mut self.arena, &mut self.scratch)?;
+            step.run(executor, &mut self.arena, &mut self.scratch)?;
             observe(Some((step, &self.arena[step.output.clone()])))?;
         }
         let (place, geometry) = &self.plan.output;
-        layout::to_nchw(&self.pool, &self.arena[place.clone()], geometry, output.as_mut_slice())?;
+        layout::to_nchw(executor, &self.arena[place.clone()], geometry, output.as_mut_slice())?;
         Ok(())
     }
 
@@ -234,6 +245,11 @@ impl Session {
     /// Bytes of activations and scratch that this session holds.
     pub fn memory_required(&self) -> usize {
         self.plan.memory()
+    }
+
+    /// Of those, bytes of the arena that the activations share; the rest is scratch memory of the threads.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena * size_of::<f32>()
     }
 
     /// Bytes of packed weights that this session uses; sessions of one model share them.
