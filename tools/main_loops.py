@@ -29,9 +29,6 @@ MEMORY = re.compile(r"\(%|\[(?:x\d|sp)")
 Instruction = collections.namedtuple("Instruction", "address mnemonic operands")
 Loop = collections.namedtuple("Loop", "isa kernel body")
 
-# Multiply-adds of whole vectors that a core starts in a cycle: so many of AVX2 on Zen and Intel's cores, and of NEON on Neoverse's.
-PIPES = 2
-
 
 def functions(lines):
     """Instruction set, kernel and instructions of each kernel in a disassembly."""
@@ -94,6 +91,7 @@ def main():
     parser.add_argument("--objdump", default="objdump", help="disassembler of the library's architecture")
     parser.add_argument("--mca", metavar="LLVM-MCA", help="predict cycles with this program")
     parser.add_argument("--cpu", help="the processor that it predicts for")
+    parser.add_argument("--pipes", type=int, default=2, help="multiply-adds of whole vectors that it starts in a cycle [default: 2]")
     parser.add_argument("--isa", help="only kernels of this instruction set")
     parser.add_argument("--largest", action="store_true", help="of each kernel only the loop with most multiply-adds")
     parser.add_argument("--show", metavar="KERNEL", help="print the loops of a kernel, such as groups::<4>")
@@ -126,7 +124,7 @@ def main():
         row = [loop.isa, loop.kernel.replace("::<", " ").rstrip(">"), len(loop.body), fma, memory, vector, scalar]
         if arguments.mca:
             cycles = predict(loop, arguments.mca, arguments.cpu)
-            row += [f"{cycles:.1f}", f"{100 * fma / (PIPES * cycles):.0f} %"]
+            row += [f"{cycles:.1f}", f"{100 * fma / (arguments.pipes * cycles):.0f} %"]
         rows.append([str(cell) for cell in row])
         if vector:
             spilled.append(f"{loop.isa} {loop.kernel} at {loop.body[0].address:#x}: {vector}")

@@ -1,5 +1,5 @@
-//! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, never on the processor, so
-//! that results are the same everywhere.
+//! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, so that results are the same
+//! everywhere; on the processor only where measured times are given.
 
 use super::{Preference, Request};
 use crate::error::Error;
