@@ -1,11 +1,14 @@
 //! A planned network with its memory: what runs.
 
 mod explain;
+mod limits;
 mod pool;
 mod profile;
+mod team;
 mod tune;
 
 pub use crate::plan::{Numerics, StepInfo, Tuning};
+pub use limits::CancelToken;
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
 pub use tune::TunedProblem;
@@ -14,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, PackedCache};
 use crate::plan::{self, Plan, Preference, Request, Setting};
 use crate::tensor::{Shape, Tensor, TensorView};
+use limits::Limits;
 use std::sync::Arc;
 use stridewise_kernels::conv::Algorithm;
 use stridewise_kernels::{AlignedBuffer, Executor, Isa, KernelTable, layout};
@@ -88,6 +92,7 @@ pub struct Session {
     plan: Plan,
     arena: AlignedBuffer,
     scratch: AlignedBuffer,
+    limits: Limits,
 }
 
 impl Session {
@@ -106,13 +111,14 @@ impl Session {
             Threads::Count(count) => ThreadPool::new(*count)?,
             Threads::Pool(pool) => pool.clone(),
         };
+        pool.check_process()?;
         let size = options.size.unwrap_or(model.graph().input().size);
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let request = Request { batch: options.batch, size, table, numerics, preference, executor: &pool, max_memory };
         let plan = Plan::new(model.graph(), &request, packed)?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
-        let (model, tuning) = (model.clone(), options.tuning.clone());
-        Ok(Session { model, pool, table, numerics, tuning, max_memory, plan, arena, scratch })
+        let [arena, scratch] = buffers(&plan)?;
+        let (model, tuning, limits) = (model.clone(), options.tuning.clone(), Limits::default());
+        Ok(Session { model, pool, table, numerics, tuning, max_memory, plan, arena, scratch, limits })
     }
 
     /// Runs the network on NCHW `input`; returns its output, `[N, classes]` for a classifier. Another batch or image size than
@@ -180,10 +186,13 @@ impl Session {
         if output.shape() != self.plan.output_shape {
             return Err(mismatch("output", self.plan.output_shape, output.shape()));
         }
+        self.pool.check_process()?;
+        let watch = self.limits.start();
         let (place, geometry) = &self.plan.input;
         layout::from_nchw(executor, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
         observe(None)?;
         for step in &self.plan.steps {
+            watch.check(&step.info.name)?;
             step.run(executor, &mut self.arena, &mut self.scratch)?;
             observe(Some((step, &self.arena[step.output.clone()])))?;
         }
@@ -197,6 +206,7 @@ impl Session {
         if shape == self.plan.input_shape {
             return Ok(());
         }
+        self.pool.check_process()?;
         let channels = self.model.graph().input().channels;
         let [batch, h, w] = match *shape.dims() {
             [batch, c, h, w] if c == channels => [batch, h, w],
@@ -215,7 +225,7 @@ impl Session {
             max_memory: self.max_memory,
         };
         let plan = Plan::new(self.model.graph(), &request, self.model.packed())?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
+        let [arena, scratch] = buffers(&plan)?;
         (self.plan, self.arena, self.scratch) = (plan, arena, scratch);
         Ok(())
     }
@@ -276,6 +286,13 @@ impl Session {
     pub fn explain(&self) -> String {
         explain::table(self)
     }
+}
+
+/// The memory of a plan: arena and scratch, their pages in place before the first run.
+fn buffers(plan: &Plan) -> Result<[AlignedBuffer; 2]> {
+    let mut buffers = [AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?];
+    buffers.iter_mut().for_each(AlignedBuffer::touch);
+    Ok(buffers)
 }
 
 impl std::fmt::Debug for Session {

@@ -52,7 +52,7 @@ fn profile_has_a_row_for_each_step_of_the_plan() {
 fn profile_sorts_and_shortens_its_table() {
     let names = |arguments: &[&str]| -> Vec<String> {
         let said = succeed(&[&["profile", "--runs", "3", "--size", "40x32"], arguments].concat());
-        assert!(said.contains("40x32, batch 1") && said.contains("measured FMA peak") && said.contains("\n(outside kernels) "), "{said}");
+        assert!(said.contains("40x32, batch 1") && said.contains("measured FMA peak") && said.contains("\n (outside kernels) "), "{said}");
         let rows = said.lines().skip_while(|line| !line.contains('─')).skip(1).take_while(|line| !line.is_empty());
         rows.filter_map(|line| line.split_whitespace().next()).map(String::from).collect()
     };
