@@ -68,7 +68,7 @@ impl Builder<'_> {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
                 let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout(), self.request.numerics);
+                let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let bias = bias.as_ref().map(|b| b.as_slice());
                 let key = PackedKey::new(&node.name, weight, bias, table.isa(), &problem, choice.algorithm, input.layout());
                 let weights = self.packed.get_or_insert(key, || {

@@ -1,8 +1,7 @@
 //! In which form each value is held: NCHW16c where the ops around it work in blocks of channels, row-major otherwise. A value that
 //! is another one under a new shape (flatten, reshape, identity, dropout) shares its buffer.
 
-use super::algorithm::{self, Numerics};
-use super::blocked;
+use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
 use crate::tensor::Shape;
@@ -68,7 +67,7 @@ fn readers(graph: &Graph) -> Vec<Vec<usize>> {
 }
 
 impl Forms {
-    pub fn of(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Result<Forms> {
+    pub fn of(graph: &Graph, shapes: &[Shape], request: &Request<'_>) -> Result<Forms> {
         let count = graph.value_count();
         let own: Vec<ValueId> = (0..count).map(ValueId).collect();
         let mut forms = Forms {
@@ -91,7 +90,7 @@ impl Forms {
         for (index, node) in graph.nodes().iter().enumerate() {
             if let (Some(problem), Some(&x)) = (forms.problem(graph, shapes, index)?, node.inputs.first()) {
                 problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
-                let halo = algorithm::choose(&problem, forms.node[index].layout(), numerics).algorithm.required_halo(&problem);
+                let halo = algorithm::choose(&problem, forms.node[index].layout(), request).algorithm.required_halo(&problem);
                 let form = forms.node[index];
                 let root = forms.root(x, form).0;
                 let needed = &mut forms.halos[form as usize][root];

@@ -8,11 +8,15 @@ mod layout;
 mod memory;
 mod schedule;
 mod step;
+mod tuning;
 
 pub use algorithm::Numerics;
+pub(crate) use algorithm::candidates;
 pub(crate) use builder::PackedKey;
 pub use step::StepInfo;
 pub(crate) use step::{Source, Step};
+pub(crate) use tuning::Setting;
+pub use tuning::Tuning;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, TensorOp, ValueId};
@@ -22,8 +26,8 @@ use builder::Builder;
 use layout::{Form, Forms};
 use schedule::{Call, Operand, Schedule};
 use step::Compute;
-use stridewise_kernels::conv::{PackedWeights, schedule_prefetch};
-use stridewise_kernels::{AlignedBuffer, Executor, Geometry, KernelTable, layout as copies};
+use stridewise_kernels::conv::{Algorithm, PackedWeights, schedule_prefetch};
+use stridewise_kernels::{AlignedBuffer, ConvProblem, Executor, Geometry, KernelTable, Layout, layout as copies};
 
 /// Where an input goes, or an output is found.
 pub(crate) struct Port {
@@ -56,15 +60,34 @@ pub(crate) struct Request<'a> {
     pub shapes: Vec<Shape>,
     pub table: &'static KernelTable,
     pub numerics: Numerics,
+    pub preference: Preference<'a>,
     pub executor: &'a dyn Executor,
     /// Bytes that arena, scratch, packed weights and constants may take together.
     pub max_memory: usize,
 }
 
+/// What comes before the rules by which algorithms are chosen.
+#[derive(Clone, Copy)]
+pub(crate) enum Preference<'a> {
+    /// Nothing.
+    Rules,
+    /// The fastest where all candidates were measured.
+    Tuned(&'a Tuning),
+    /// One algorithm wherever it is a candidate.
+    Trial(Algorithm),
+}
+
+impl Request<'_> {
+    /// What a measured time depends on.
+    pub fn setting(&self, problem: &ConvProblem, input: Layout) -> Setting {
+        Setting { isa: self.table.isa(), threads: self.executor.threads(), layout: input, problem: *problem }
+    }
+}
+
 impl Plan {
     pub fn new(graph: &Graph, request: &Request<'_>, packed: &PackedCache) -> Result<Plan> {
         let shapes = graph.infer_shapes_for(&request.shapes)?;
-        let forms = Forms::of(graph, &shapes, request.numerics)?;
+        let forms = Forms::of(graph, &shapes, request)?;
         let mut schedule = Schedule::new(graph, &shapes, &forms)?;
         let (slots, lifetimes) = schedule.slots(|call| may_replace(graph, &forms, call));
         let (offsets, arena) = memory::place(&lifetimes).ok_or_else(|| Error::TooLarge {
@@ -139,6 +162,14 @@ impl Plan {
         schedule_prefetch(&mut convs.collect::<Vec<_>>());
     }
 
+    /// For each step that is a convolution its problem, the layout of its input and its algorithm.
+    pub fn convolutions(&self) -> impl Iterator<Item = Option<(&ConvProblem, Layout, Algorithm)>> {
+        self.steps.iter().map(|step| match &step.compute {
+            Compute::Conv(conv) => Some((conv.problem(), conv.input_layout(), conv.algorithm())),
+            _ => None,
+        })
+    }
+
     /// Bytes of arena and scratch memory.
     pub fn memory(&self) -> usize {
         self.arena.saturating_add(self.scratch).saturating_mul(size_of::<f32>())
@@ -165,7 +196,7 @@ fn check_memory(graph: &Graph, shapes: &[Shape], forms: &Forms, schedule: &Sched
         let node = &graph.nodes()[index];
         if let Some(problem) = forms.problem(graph, shapes, index)? {
             let layout = forms.node[index].layout();
-            let algorithm = algorithm::choose(&problem, layout, request.numerics).algorithm;
+            let algorithm = algorithm::choose(&problem, layout, request).algorithm;
             let needed = PackedWeights::bytes_needed(request.table, &problem, algorithm, layout);
             let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
             bytes = bytes.saturating_add(needed.map_err(refuse)?);

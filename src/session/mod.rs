@@ -5,19 +5,22 @@ mod limits;
 mod pool;
 mod profile;
 mod team;
+mod tune;
 
-pub use crate::plan::{Numerics, StepInfo};
+pub use crate::plan::{Numerics, StepInfo, Tuning};
 pub use limits::CancelToken;
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
+pub use tune::TunedProblem;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::model::Model;
-use crate::plan::{self, Plan, Request, Source};
+use crate::model::{Model, PackedCache};
+use crate::plan::{self, Plan, Preference, Request, Setting, Source};
 use crate::tensor::{Shape, Tensor, TensorView};
 use limits::Limits;
 use std::sync::Arc;
+use stridewise_kernels::conv::Algorithm;
 use stridewise_kernels::{AlignedBuffer, Executor, Isa, KernelTable, layout};
 
 /// Which threads a session runs on.
@@ -50,6 +53,9 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
+    /// Measured times by which algorithms are chosen, where they are complete; the rules of shape choose elsewhere. Results are then no
+    /// longer the same for every number of threads and on every machine.
+    pub tuning: Option<Arc<Tuning>>,
     /// Most bytes that activations, scratch and packed weights of a plan may take together. While another shape is planned, the
     /// activations and scratch of the plan before are still there.
     pub max_memory: usize,
@@ -67,6 +73,7 @@ impl Default for SessionOptions {
             threads: Threads::Count(1),
             isa: None,
             numerics: Numerics::Fast,
+            tuning: None,
             max_memory: 8 << 30,
             batch: 1,
             size: None,
@@ -86,6 +93,7 @@ pub struct Session {
     pool: ThreadPool,
     table: &'static KernelTable,
     numerics: Numerics,
+    tuning: Option<Arc<Tuning>>,
     max_memory: usize,
     plan: Plan,
     arena: AlignedBuffer,
@@ -95,6 +103,11 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session> {
+        let preference = options.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned);
+        Session::prepare(&model, options, preference, model.packed())
+    }
+
+    fn prepare(model: &Model, options: &SessionOptions, preference: Preference<'_>, packed: &PackedCache) -> Result<Session> {
         let isa = match options.isa {
             Some(isa) => isa.require()?,
             None => Isa::best()?,
@@ -108,9 +121,11 @@ impl Session {
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
-        let plan = Plan::new(&graph, &Request { shapes, table, numerics, executor: &pool, max_memory }, model.packed())?;
+        let request = Request { shapes, table, numerics, preference, executor: &pool, max_memory };
+        let plan = Plan::new(&graph, &request, packed)?;
         let [arena, scratch] = buffers(&plan)?;
-        Ok(Session { model, graph, pool, table, numerics, max_memory, plan, arena, scratch, limits: Limits::default() })
+        let (model, tuning, limits) = (model.clone(), options.tuning.clone(), Limits::default());
+        Ok(Session { model, graph, pool, table, numerics, tuning, max_memory, plan, arena, scratch, limits })
     }
 
     /// Runs a network of one input and one output; `[N, C, H, W]` to `[N, classes]` for a classifier. Another shape than the last
@@ -186,18 +201,29 @@ impl Session {
     }
 
     fn execute(&mut self, inputs: &[TensorView<'_, f32>], outputs: &mut [&mut Tensor<f32>], observe: &mut Observer<'_>) -> Result<()> {
+        let pool = self.pool.clone();
+        self.execute_on(&pool, inputs, outputs, observe)
+    }
+
+    fn execute_on(
+        &mut self,
+        executor: &dyn Executor,
+        inputs: &[TensorView<'_, f32>],
+        outputs: &mut [&mut Tensor<f32>],
+        observe: &mut Observer<'_>,
+    ) -> Result<()> {
         self.check_shapes(inputs, outputs)?;
         self.pool.check_process()?;
         let watch = self.limits.start();
         for (port, input) in self.plan.inputs.iter().zip(inputs) {
             if let Source::Arena(place) = &port.source {
-                layout::from_nchw(&self.pool, input.as_slice(), &port.geometry, &mut self.arena[place.clone()])?;
+                layout::from_nchw(executor, input.as_slice(), &port.geometry, &mut self.arena[place.clone()])?;
             }
         }
         observe(None)?;
         for step in &self.plan.steps {
             watch.check(&step.info.name)?;
-            step.run(&self.pool, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
+            step.run(executor, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
             observe(Some((step, &self.arena[step.output.clone()])))?;
         }
         for (port, output) in self.plan.outputs.iter().zip(outputs) {
@@ -206,7 +232,7 @@ impl Session {
                 Source::Constant(constant) => &self.plan.constants[*constant][..],
                 Source::Packed => &[],
             };
-            layout::to_nchw(&self.pool, from, &port.geometry, output.as_mut_slice())?;
+            layout::to_nchw(executor, from, &port.geometry, output.as_mut_slice())?;
         }
         Ok(())
     }
@@ -272,9 +298,15 @@ impl Session {
             return Ok(());
         }
         self.pool.check_process()?;
-        let (shapes, table, numerics) = (shapes.to_vec(), self.table, self.numerics);
-        let graph = self.model.graph_for(&shapes)?;
-        let request = Request { shapes, table, numerics, executor: &self.pool, max_memory: self.max_memory };
+        let graph = self.model.graph_for(shapes)?;
+        let request = Request {
+            shapes: shapes.to_vec(),
+            table: self.table,
+            numerics: self.numerics,
+            preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
+            executor: &self.pool,
+            max_memory: self.max_memory,
+        };
         let plan = Plan::new(&graph, &request, self.model.packed())?;
         let [arena, scratch] = buffers(&plan)?;
         (self.graph, self.plan, self.arena, self.scratch) = (graph, plan, arena, scratch);
@@ -311,6 +343,13 @@ impl Session {
         self.graph.output_names()
     }
 
+    /// For each step that is a convolution what its time depends on, and its algorithm.
+    fn convolutions(&self) -> Vec<Option<(Setting, Algorithm)>> {
+        let (isa, threads) = (self.isa(), self.threads());
+        let setting = |(problem, layout, algorithm)| (Setting { isa, threads, layout, problem }, algorithm);
+        self.plan.convolutions().map(|conv| conv.map(|(problem, layout, algorithm)| setting((*problem, layout, algorithm)))).collect()
+    }
+
     /// What the plan decided, step by step.
     pub fn steps(&self) -> Vec<StepInfo> {
         self.plan.steps.iter().map(|s| s.info.clone()).collect()
@@ -319,6 +358,11 @@ impl Session {
     /// Bytes of activations and scratch that this session holds.
     pub fn memory_required(&self) -> usize {
         self.plan.memory()
+    }
+
+    /// Of those, bytes of the arena that the activations share; the rest is scratch memory of the threads.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena * size_of::<f32>()
     }
 
     /// Bytes of packed weights and constants that this session uses; sessions of one model share packed weights.

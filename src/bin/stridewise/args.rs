@@ -3,6 +3,8 @@
 use crate::output::Failure;
 use clap::Args;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stridewise::session::Tuning;
 use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
 
 /// Which network.
@@ -81,6 +83,37 @@ impl RunArgs {
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> SessionOptions {
         let threads = Threads::Count(self.threads.unwrap_or_else(default_threads));
         SessionOptions { threads, isa: self.isa, numerics: self.numerics, batch, size, ..SessionOptions::default() }
+    }
+}
+
+/// How to run it, and by which measured times.
+#[derive(Args)]
+pub struct TunedRunArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    tuning: TuningArgs,
+}
+
+impl TunedRunArgs {
+    /// Options for a session.
+    pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> Result<SessionOptions, Failure> {
+        Ok(SessionOptions { tuning: self.tuning.load()?, ..self.run.options(batch, size) })
+    }
+}
+
+/// Which measured times choose the algorithms.
+#[derive(Args)]
+pub struct TuningArgs {
+    /// Choose algorithms by the times that `stridewise tune` measured on this processor and wrote to a file
+    #[arg(long, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
+}
+
+impl TuningArgs {
+    /// Reads the file, if one is named.
+    pub fn load(&self) -> Result<Option<Arc<Tuning>>, Failure> {
+        Ok(self.tuning.as_ref().map(Tuning::load).transpose()?.map(Arc::new))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `inspect`: what a network is made of.
 
-use crate::args::{ModelArgs, RunArgs, Size};
+use crate::args::{ModelArgs, Size, TunedRunArgs};
 use crate::arrays::NamedShape;
 use crate::inspect_onnx;
 use crate::output::{Done, Failure, Output, grouped, lines, table};
@@ -40,7 +40,7 @@ pub struct Inspect {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -72,7 +72,10 @@ struct PlanReport {
     isa: String,
     threads: usize,
     input_shape: Vec<usize>,
+    /// Arena and scratch.
     memory_bytes: usize,
+    arena_bytes: usize,
+    scratch_bytes: usize,
     weight_bytes: usize,
     convolutions: usize,
     macs: u64,
@@ -136,7 +139,7 @@ impl Inspect {
             (Some(path), true) => Model::from_onnx_with(path, &OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() })?,
             _ => self.model.load_any_weights()?,
         };
-        let options = self.run.options(self.batch as usize, self.size.map(|s| s.0));
+        let options = self.run.options(self.batch as usize, self.size.map(|s| s.0))?;
         let session = model.session(&SessionOptions { shapes, ..options })?;
         let steps = session.steps();
         let report = PlanReport {
@@ -145,6 +148,8 @@ impl Inspect {
             threads: session.threads(),
             input_shape: session.input_shape().dims().to_vec(),
             memory_bytes: session.memory_required(),
+            arena_bytes: session.arena_bytes(),
+            scratch_bytes: session.memory_required() - session.arena_bytes(),
             weight_bytes: session.weight_bytes(),
             convolutions: steps.iter().filter(|s| s.op == "Conv").count(),
             macs: steps.iter().map(|s| s.macs).sum(),

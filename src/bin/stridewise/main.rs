@@ -19,6 +19,7 @@ mod progress;
 mod run;
 mod skeleton;
 mod timing;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
@@ -46,6 +47,8 @@ Examples:
       how fast, and how far from the processor's peak
   stridewise profile --arch resnet50 --report profile.html
       where the time goes, layer by layer
+  stridewise tune --arch resnet50 -o tuning.txt
+      measure which algorithm is fastest for each layer, for --tuning
   stridewise compare --model net.safetensors --input x.npy --reference y.npy
       how far from another engine's output
 
@@ -59,6 +62,7 @@ enum Command {
     Compare(compare::Compare),
     Bench(bench::Bench),
     Profile(profile::Profile),
+    Tune(tune::Tune),
     Inspect(inspect::Inspect),
     Init(init::Init),
     Isa(isa::ShowIsa),
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Command::Compare(c) => c.execute(&output),
         Command::Bench(c) => c.execute(&output),
         Command::Profile(c) => c.execute(&output),
+        Command::Tune(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),

@@ -1,6 +1,6 @@
 //! `run`: from an array to an array.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
 use crate::arrays::{self, NamedFile};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, duration};
@@ -31,7 +31,7 @@ pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -72,7 +72,7 @@ impl Run {
         };
         let images = Images::open(&input.path, &model)?;
         let batch = images.len().min(self.batch as usize);
-        let mut session = model.session(&self.run.options(batch, Some(images.size())))?;
+        let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let (input_shape, mut dims) = (session.input_shape(), session.output_shape().dims().to_vec());
         if let Some(first) = dims.first_mut() {
             *first = images.len();
@@ -126,7 +126,7 @@ impl Run {
         let shapes: Vec<(String, Vec<usize>)> = arrays.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
         let options = OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() };
         let model = Model::from_onnx_with(path, &options)?;
-        let mut session = model.session(&SessionOptions { shapes, ..self.run.options(1, None) })?;
+        let mut session = model.session(&SessionOptions { shapes, ..self.run.options(1, None)? })?;
         let start = Instant::now();
         let outputs = arrays::run(&mut session, &arrays, &self.output)?;
         let report = NamedReport {
