@@ -1,12 +1,14 @@
 //! A network with its weights: immutable, shared by any number of sessions.
 
-use crate::error::{Error, Result};
+#[cfg(feature = "packed")]
+use crate::error::Error;
+use crate::error::Result;
 #[cfg(feature = "onnx")]
 use crate::formats::onnx::Network;
 #[cfg(feature = "packed")]
 use crate::formats::packed::{self, Checksums, PackedFile, Packing};
 use crate::formats::{self, Format, safetensors};
-use crate::graph::{Graph, Input, ScaledWeight, bind_inputs, check_inputs};
+use crate::graph::{Graph, Input, PackRequest, ScaledWeight, bind_inputs, check_inputs};
 use crate::models::Arch;
 use crate::models::init::Initializer;
 use crate::passes;
@@ -17,8 +19,7 @@ use crate::vision::Preprocessing;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use stridewise_kernels::conv::{Algorithm, PackedWeights};
-use stridewise_kernels::{ConvProblem, Executor, KernelTable, Layout};
+use stridewise_kernels::conv::PackedWeights;
 
 /// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
 /// its packed weights.
@@ -374,14 +375,4 @@ impl PackedCache {
         entries.dedup_by(|a, b| a.0 == b.0);
         entries
     }
-}
-
-/// A packing that is asked for.
-pub(crate) struct PackRequest<'a> {
-    pub table: &'static KernelTable,
-    pub problem: &'a ConvProblem,
-    pub algorithm: Algorithm,
-    pub layout: Layout,
-    pub bias: Option<&'a [f32]>,
-    pub executor: &'a dyn Executor,
 }

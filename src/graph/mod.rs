@@ -15,7 +15,7 @@ pub use input::{Dim, Input};
 pub(crate) use input::{bind_inputs, check_inputs};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
 pub use tensor_op::{ConvTransposeAttributes, TensorOp};
-pub(crate) use weight::ScaledWeight;
+pub(crate) use weight::{PackRequest, ScaledWeight};
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
-use stridewise_kernels::conv::WeightSource;
+use stridewise_kernels::conv::{Algorithm, WeightSource};
+use stridewise_kernels::{ConvProblem, Executor, KernelTable, Layout};
 
 /// Where weights are kept outside memory.
 pub trait StoredWeight: Send + Sync {
@@ -98,6 +99,16 @@ const FINGERPRINT: u64 = 0xcbf2_9ce4_8422_2325;
 fn mixed(hash: u64, bits: u64) -> u64 {
     let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
     product ^ product >> 32
+}
+
+/// What weights are packed for.
+pub(crate) struct PackRequest<'a> {
+    pub table: &'static KernelTable,
+    pub problem: &'a ConvProblem,
+    pub algorithm: Algorithm,
+    pub layout: Layout,
+    pub bias: Option<&'a [f32]>,
+    pub executor: &'a dyn Executor,
 }
 
 /// Weights as a convolution is packed from them.

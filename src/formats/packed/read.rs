@@ -3,8 +3,7 @@
 use super::{ALIGNMENT, Checksums, FORMAT_VERSION, Header, MAGIC, PACKING_VERSION, PREFIX, Packing, checksum};
 use crate::error::{Error, Result};
 use crate::formats::mapped;
-use crate::graph::Graph;
-use crate::model::PackRequest;
+use crate::graph::{Graph, PackRequest};
 use crate::models::Arch;
 use crate::tensor::Shape;
 use crate::vision::Preprocessing;
