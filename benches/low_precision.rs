@@ -123,7 +123,12 @@ fn convolutions(c: &mut Criterion) {
     table.print("one thread, medians");
     for (name, (operations, seconds, peak)) in pointwise {
         let rate = operations / seconds;
-        println!("{name}: all 1x1 convolutions {:.2} ms, {:.1} % of the peak of {:.1} Gop/s", seconds * 1e3, 100.0 * rate / peak, peak / 1e9);
+        println!(
+            "{name}: all 1x1 convolutions {:.2} ms, {:.1} % of the peak of {:.1} Gop/s",
+            seconds * 1e3,
+            100.0 * rate / peak,
+            peak / 1e9
+        );
     }
 }
 

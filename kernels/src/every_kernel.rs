@@ -22,9 +22,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 mod functions;
-mod low_precision;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod low_precision;
 use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
 
 thread_local! {

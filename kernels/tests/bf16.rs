@@ -249,7 +249,8 @@ fn other_ops_of_bf16_round_once() {
 fn formats_that_do_not_belong_together_are_refused() {
     let p: ConvProblem = "n1c8h4w4o8k1".parse().unwrap();
     let table = KernelTable::all()[0];
-    let [floats, halves, bytes] = [Layout::Nchw16c, Layout::Nchw32c, Layout::Nchw64c].map(|l| Geometry::new(l, [1, 8, 4, 4], Halo::NONE).unwrap());
+    let [floats, halves, bytes] =
+        [Layout::Nchw16c, Layout::Nchw32c, Layout::Nchw64c].map(|l| Geometry::new(l, [1, 8, 4, 4], Halo::NONE).unwrap());
     let direct = Algorithm::Direct;
     assert!(PackedWeights::pack_bf16(table.bf16(), &p, direct, Layout::Nchw16c, &[0.0; 64], None, &Inline).is_err());
     assert!(PackedWeights::pack(table, &p, direct, Layout::Nchw32c, &[0.0; 64], None, &Inline).is_err());

@@ -261,14 +261,8 @@ fn products_of_the_largest_bytes_do_not_saturate() {
 #[test]
 fn halves_are_rounded_to_even() {
     let p: ConvProblem = "n1c1h1w256o2k1".parse().unwrap();
-    let data = Data {
-        input: (0..=255).collect(),
-        weight: vec![1; 2],
-        bias: vec![0; 2],
-        scales: vec![0.5; 2],
-        residual: Vec::new(),
-        zero: 100,
-    };
+    let data =
+        Data { input: (0..=255).collect(), weight: vec![1; 2], bias: vec![0; 2], scales: vec![0.5; 2], residual: Vec::new(), zero: 100 };
     let sums = exact_sums(&p, &data.input, data.zero, &data.weight, &data.bias);
     for table in Int8Table::all() {
         for zero in [0, 1, 100, 255] {
@@ -299,11 +293,8 @@ fn sums_that_could_overflow_are_refused() {
 fn what_does_not_belong_together_is_refused() {
     let p: ConvProblem = "n1c8h4w4o8k1".parse().unwrap();
     let table = Int8Table::all()[0];
-    let pack = |zero| {
-        Arc::new(
-            PackedWeights::pack_int8(table, &p, Algorithm::Direct, Layout::Nchw64c, &[1; 64], None, zero, &Inline).unwrap(),
-        )
-    };
+    let pack =
+        |zero| Arc::new(PackedWeights::pack_int8(table, &p, Algorithm::Direct, Layout::Nchw64c, &[1; 64], None, zero, &Inline).unwrap());
     let bytes = Geometry::new(Layout::Nchw64c, [1, 8, 4, 4], Halo::NONE).unwrap();
     let floats = Geometry::new(Layout::Nchw16c, [1, 8, 4, 4], Halo::NONE).unwrap();
     let good = Requantize { scales: &[1.0; 8], residual_scale: 1.0, clamp: NONE, sums: false };

@@ -58,7 +58,11 @@ impl Bf16Conversion {
                 // SAFETY: the slices' lengths are checked above against geometries of one shape; rows of planes are shared out to
                 // the threads without overlap.
                 unsafe {
-                    if blocked { self.blocks(input, shared.as_ptr(), n, plane, y) } else { self.elements(input, shared.as_ptr(), n, plane, y) }
+                    if blocked {
+                        self.blocks(input, shared.as_ptr(), n, plane, y)
+                    } else {
+                        self.elements(input, shared.as_ptr(), n, plane, y)
+                    }
                     if plane + 1 == planes {
                         self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
                     }

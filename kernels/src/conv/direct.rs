@@ -203,8 +203,9 @@ impl Cursor {
         if self.input_step > 0 {
             let (input, p) = (&conv.input, &conv.problem);
             // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
-            self.input =
-                input.offset(self.n, 0, self.y * p.stride[0], self.x * p.stride[1]) - p.pads[0] * input.row_stride() - p.pads[1] * input.layout.words();
+            self.input = input.offset(self.n, 0, self.y * p.stride[0], self.x * p.stride[1])
+                - p.pads[0] * input.row_stride()
+                - p.pads[1] * input.layout.words();
         }
     }
 }

@@ -1,36 +1,60 @@
-//! Copies weights into the order of [`PackedWeights`].
+//! Copies weights into the order of [`PackedWeights`], tile by tile.
 
+use super::WeightSource;
 use super::packed::{OcTile, Order, PackedWeights};
 use crate::bf16::bf16_bits;
 use crate::parallel::{Executor, Parts, SharedPointer};
-use crate::{AlignedBuffer, BLOCK, Error};
+use crate::{AlignedBuffer, BLOCK, Element, Error};
 use bytemuck::cast;
-
-/// Weights `[OC, C/groups, KH, KW]`, and what they become.
-#[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
-    F32(&'a [f32]),
-    /// To be rounded.
-    Bf16(&'a [f32]),
-    I8(&'a [i8]),
-}
-
-impl Source<'_> {
-    pub fn len(&self) -> usize {
-        match self {
-            Source::F32(weight) | Source::Bf16(weight) => weight.len(),
-            Source::I8(weight) => weight.len(),
-        }
-    }
-}
+use std::ops::Range;
+use std::sync::Mutex;
 
 impl PackedWeights {
-    pub(super) fn fill(&mut self, weight: Source<'_>, executor: &dyn Executor) -> Result<(), Error> {
+    /// From floats, rounded where the kernels multiply bfloat16.
+    pub(super) fn fill<S: WeightSource + ?Sized>(&mut self, source: &S, executor: &dyn Executor) -> Result<(), S::Error> {
+        let rounds = self.layout.element() == Element::Bf16 && self.per_word() == 2;
+        self.fill_tiles(executor, |packed, tile, buffer, destinations| {
+            let rows = packed.rows(tile);
+            let weight = source.read(rows.clone(), buffer)?;
+            if weight.len() != rows.len() {
+                return Err(Error::Length { what: "convolution weights", expected: rows.len(), found: weight.len() }.into());
+            }
+            if rounds {
+                let word = |at: [Option<usize>; 2]| cast(at.map(|at| at.map_or(0, |i| bf16_bits(weight[i]))));
+                packed.fill_words(tile, destinations[0], word);
+            } else {
+                packed.fill_tile(weight, tile, destinations);
+            }
+            Ok(())
+        })
+    }
+
+    /// From bytes.
+    pub(super) fn fill_bytes(&mut self, weight: &[i8], executor: &dyn Executor) -> Result<(), Error> {
+        self.fill_tiles(executor, |packed, tile, _, destinations| {
+            let weight = &weight[packed.rows(tile)];
+            if packed.per_word() == 1 {
+                packed.fill_words(tile, destinations[0], |[at]| at.map_or(0, |i| i32::from(weight[i]) as u32));
+            } else {
+                packed.fill_words(tile, destinations[0], |at: [Option<usize>; 4]| cast(at.map(|at| at.map_or(0, |i| weight[i]))));
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets `each` fill every tile: it is given the tile's place at every position, and a buffer for what it needs.
+    fn fill_tiles<E: From<Error> + Send>(
+        &mut self,
+        executor: &dyn Executor,
+        each: impl Fn(&PackedWeights, &OcTile, &mut Vec<f32>, &mut [&mut [f32]]) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
         let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
         let shared = SharedPointer::new(&mut data);
         let packed = &*self;
         let parts = Parts::of(executor);
+        let refused = Mutex::new(None);
         let filled = parts.run(&|thread| {
+            let mut buffer = Vec::new();
             for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
                 let mut destinations = Vec::with_capacity(packed.positions());
                 for position in 0..packed.positions() {
@@ -39,24 +63,28 @@ impl PackedWeights {
                     // out to the threads.
                     destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
                 }
-                match weight {
-                    Source::F32(weight) => packed.fill_tile(weight, tile, &mut destinations),
-                    // Their lanes are channels, and f32.
-                    Source::Bf16(weight) if packed.per_word() == 1 => packed.fill_tile(weight, tile, &mut destinations),
-                    Source::Bf16(weight) => {
-                        packed.fill_words::<2>(tile, destinations[0], |at| cast(at.map(|at| at.map_or(0, |i| bf16_bits(weight[i])))));
-                    }
-                    Source::I8(weight) if packed.per_word() == 1 => {
-                        packed.fill_words::<1>(tile, destinations[0], |at| at[0].map_or(0, |i| i32::from(weight[i]) as u32));
-                    }
-                    Source::I8(weight) => packed.fill_words::<4>(tile, destinations[0], |at| cast(at.map(|at| at.map_or(0, |i| weight[i])))),
+                if let Err(error) = each(packed, tile, &mut buffer, &mut destinations) {
+                    *refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                    return;
                 }
             }
         });
         self.data = data;
-        filled
+        match refused.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(filled?),
+        }
     }
 
+    /// The elements of the original weights that a tile is packed from.
+    fn rows(&self, tile: &OcTile) -> Range<usize> {
+        let [c, oc] = self.channels;
+        let row = c / self.groups * self.kernel[0] * self.kernel[1];
+        let first = tile.first * BLOCK;
+        first * row..(first + tile.blocks * BLOCK).min(oc) * row
+    }
+
+    /// Packs a tile from the weights of its own output channels.
     fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
         let [c, oc] = self.channels;
         let [rows, columns] = self.kernel;
@@ -85,7 +113,7 @@ impl PackedWeights {
                     }
                     let steps = if !self.layout.is_blocked() { 0..self.run } else { begin - channel..end - channel };
                     let own = begin - group;
-                    let kernels = &weight[(o * width + own) * window..(o + 1) * width * window];
+                    let kernels = &weight[(lane * width + own) * window..(lane + 1) * width * window];
                     let places = (at + steps.start * lanes..).step_by(lanes).take(steps.len());
                     if let Order::Winograd(variant) = self.order {
                         for (place, kernel) in places.zip(kernels.chunks_exact(window)) {
@@ -107,8 +135,8 @@ impl PackedWeights {
         }
     }
 
-    /// Fills a tile with words of N channels. `word` makes one of the weights' indices; where a channel is none of the output's group,
-    /// or behind the last, there is none.
+    /// Fills a tile with words of N channels. `word` makes one of the indices of weights among those of the tile's output channels;
+    /// where a channel is none of the output's group, or behind the last, there is none.
     fn fill_words<const N: usize>(&self, tile: &OcTile, destination: &mut [f32], word: impl Fn([Option<usize>; N]) -> u32) {
         let [c, oc] = self.channels;
         let [rows, columns] = self.kernel;
@@ -133,7 +161,7 @@ impl PackedWeights {
                         };
                         let index = |j: usize| {
                             let own = (channel + j).checked_sub(group).filter(|own| *own < width)?;
-                            Some(((o * width + own) * rows + segment.kh) * columns + kw)
+                            Some(((lane * width + own) * rows + segment.kh) * columns + kw)
                         };
                         words[((s + tap) * self.run + step) * lanes + lane] = word(std::array::from_fn(index));
                     }

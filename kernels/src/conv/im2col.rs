@@ -143,7 +143,8 @@ fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixels: Range<usize>
                     let at = conv.input.offset(n, segment.word, row, 0);
                     for (i, to) in to.chunks_mut(pitch).take(count).enumerate() {
                         for (step, value) in to[..run].iter_mut().enumerate() {
-                            *value = inside(conv, x + i, segment.kw + step, 1, conv.input.w).map_or(zero(conv), |column| input[at + column]);
+                            *value =
+                                inside(conv, x + i, segment.kw + step, 1, conv.input.w).map_or(zero(conv), |column| input[at + column]);
                         }
                     }
                 }

@@ -10,12 +10,14 @@ mod prefetch;
 mod problem;
 mod requantize;
 pub(crate) mod tile;
+mod weight_source;
 mod winograd;
 
 pub use packed::{Order, PackedWeights};
 pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
 pub use requantize::Requantize;
+pub use weight_source::WeightSource;
 pub use winograd::Winograd;
 
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};

@@ -1,9 +1,8 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
-use super::fill::Source;
 use super::tile::TileFn;
 use super::winograd::Winograd;
-use super::{Algorithm, ConvProblem};
+use super::{Algorithm, ConvProblem, WeightSource};
 use crate::bf16::Bf16Table;
 use crate::int8::Int8Table;
 use crate::parallel::{Executor, range_of_part};
@@ -138,7 +137,27 @@ impl PackedWeights {
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
-        PackedWeights::pack_source(Kernels::F32(table), problem, algorithm, layout, Source::F32(weight), bias, executor)
+        algorithm.check(problem, layout)?;
+        check_weights(problem, weight.len())?;
+        PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor)
+    }
+
+    /// Likewise, from weights that are read piece by piece: never more than the rows of one tile of output channels a thread. For an
+    /// input of bf16 they are rounded as [`PackedWeights::pack_bf16`] says.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`], and what the source refuses.
+    pub fn pack_from<S: WeightSource + ?Sized>(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        source: &S,
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, S::Error> {
+        let kernels = if layout.element() == Element::Bf16 { Kernels::Bf16(table.bf16()) } else { Kernels::F32(table) };
+        PackedWeights::pack_floats(kernels, problem, algorithm, layout, source, bias, executor)
     }
 
     /// Packs weights `[OC, C/groups, KH, KW]`, which are rounded to bf16 (those of depthwise and narrow groups stay f32), and a bias
@@ -155,7 +174,9 @@ impl PackedWeights {
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
-        PackedWeights::pack_source(Kernels::Bf16(table), problem, algorithm, layout, Source::Bf16(weight), bias, executor)
+        algorithm.check(problem, layout)?;
+        check_weights(problem, weight.len())?;
+        PackedWeights::pack_floats(Kernels::Bf16(table), problem, algorithm, layout, weight, bias, executor)
     }
 
     /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]`, in units of what a product of one step of the input and one of the
@@ -174,12 +195,14 @@ impl PackedWeights {
         zero: u8,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
-        let mut packed =
-            PackedWeights::pack_source(Kernels::Int8(table), problem, algorithm, layout, Source::I8(weight), None, executor)?;
-        packed.zero = zero;
+        check_kernels(Kernels::Int8(table), problem, algorithm, layout)?;
+        check_weights(problem, weight.len())?;
         if let Some(b) = bias {
             check_bias(problem, b.len())?;
         }
+        let mut packed = PackedWeights::allocated(Kernels::Int8(table), problem, algorithm, layout)?;
+        packed.zero = zero;
+        packed.fill_bytes(weight, executor)?;
         // Where the tile takes signed bytes only, they come less an offset.
         let offset = if packed.order == Order::Tiles { i64::from(table.offset) } else { 0 } - i64::from(zero);
         let row = weight.len() / problem.oc;
@@ -197,29 +220,32 @@ impl PackedWeights {
         Ok(packed)
     }
 
-    fn pack_source(
+    fn pack_floats<S: WeightSource + ?Sized>(
         kernels: Kernels,
         problem: &ConvProblem,
         algorithm: Algorithm,
         layout: Layout,
-        weight: Source<'_>,
+        source: &S,
         bias: Option<&[f32]>,
         executor: &dyn Executor,
-    ) -> Result<PackedWeights, Error> {
+    ) -> Result<PackedWeights, S::Error> {
         check_kernels(kernels, problem, algorithm, layout)?;
-        if weight.len() != problem.weight_len() {
-            return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
-        }
         if let Some(b) = bias {
             check_bias(problem, b.len())?;
         }
-        let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
-        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        let mut packed = PackedWeights::allocated(kernels, problem, algorithm, layout)?;
         if let Some(b) = bias {
             packed.bias[..problem.oc].copy_from_slice(b);
         }
+        packed.fill(source, executor)?;
+        Ok(packed)
+    }
+
+    /// Laid out, and all zeros.
+    fn allocated(kernels: Kernels, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
+        let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
+        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         packed.data = AlignedBuffer::zeros(packed.len_needed())?;
-        packed.fill(weight, executor)?;
         Ok(packed)
     }
 
@@ -484,4 +510,9 @@ fn check_kernels(kernels: Kernels, problem: &ConvProblem, algorithm: Algorithm, 
 
 fn check_bias(problem: &ConvProblem, found: usize) -> Result<(), Error> {
     if found == problem.oc { Ok(()) } else { Err(Error::Length { what: "convolution bias", expected: problem.oc, found }) }
+}
+
+fn check_weights(problem: &ConvProblem, found: usize) -> Result<(), Error> {
+    let expected = problem.weight_len();
+    if found == expected { Ok(()) } else { Err(Error::Length { what: "convolution weights", expected, found }) }
 }

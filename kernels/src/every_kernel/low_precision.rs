@@ -8,9 +8,9 @@ use crate::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
 use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedKernels, SHAPES, TILE};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Requantize, Residual};
+use crate::elementwise::Elementwise;
 use crate::int8::rows::{ElementArgs, MeanArgs, PlanesArgs};
 use crate::int8::{Dequantize, Int8Table, Quantize, QuantizedAdd, QuantizedPool, quantize_value};
-use crate::elementwise::Elementwise;
 use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
 use crate::table::{by_pixels, conv_entry, depthwise_entry, groups_entry};
@@ -243,8 +243,11 @@ fn exercise_bytes(kernel: &Kernel, table: &'static Int8Table) {
             for (i, found) in bytes_of(&to, &output).into_iter().enumerate() {
                 let window = [0, 1, 16, 17].map(|at| a[i / 8 * 32 + i % 8 * 2 + at]);
                 let sum: i32 = window.iter().map(|v| i32::from(*v) - 9).sum();
-                let expected =
-                    if mean { ((sum as f32 * 0.25).round_ties_even() + 200.0).clamp(0.0, 255.0) as u8 } else { *window.iter().max().unwrap() };
+                let expected = if mean {
+                    ((sum as f32 * 0.25).round_ties_even() + 200.0).clamp(0.0, 255.0) as u8
+                } else {
+                    *window.iter().max().unwrap()
+                };
                 assert_eq!(found, expected, "{}: output {i}", kernel.name);
             }
         }
@@ -369,7 +372,9 @@ fn exercise_bf16(kernel: &Kernel, table: &'static Bf16Table) {
         "bf16_narrow" => {
             // Values that are no bf16, ties among them, and what is not finite.
             let mut wide: Vec<f32> = a.iter().zip(&scale.repeat(len)).map(|(x, s)| x * s).collect();
-            for (i, bits) in [0x3f80_8000, 0x3f81_8000, 0x3f80_7fff, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 0x8000_0000].into_iter().enumerate() {
+            for (i, bits) in
+                [0x3f80_8000, 0x3f81_8000, 0x3f80_7fff, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 0x8000_0000].into_iter().enumerate()
+            {
                 wide[i * 11] = f32::from_bits(bits);
             }
             let op = Bf16Conversion::new(floats, halves, any).unwrap().with_kernel(table.narrow);

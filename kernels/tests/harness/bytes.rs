@@ -88,9 +88,7 @@ pub fn requantized(sum: i64, o: usize, r: &Requantize<'_>, residual: Option<(u8,
     let sum = sum as i32 as f32;
     let x = match residual {
         None => sum * r.scales[o],
-        Some((byte, zero)) => {
-            f32::from(byte).mul_add(r.residual_scale, sum.mul_add(r.scales[o], -(f32::from(zero) * r.residual_scale)))
-        }
+        Some((byte, zero)) => f32::from(byte).mul_add(r.residual_scale, sum.mul_add(r.scales[o], -(f32::from(zero) * r.residual_scale))),
     };
     let x = x.clamp(r.clamp.0, r.clamp.1).clamp(-f32::from(zero), 255.0 - f32::from(zero));
     (x.round_ties_even() + f32::from(zero)) as u8

@@ -44,8 +44,7 @@ impl ShowIsa {
         let best = Isa::best()?.name();
         let mut isas = Vec::new();
         for isa in Isa::ALL {
-            let mut entry =
-                Entry { name: isa.name(), available: isa.is_available(), ..Entry::default() };
+            let mut entry = Entry { name: isa.name(), available: isa.is_available(), ..Entry::default() };
             if entry.available {
                 let table = KernelTable::get(isa)?;
                 let mut kernels = table.kernels();
