@@ -6,10 +6,10 @@ use harness::bytes::{assert_borders_are_zero_points, byte_buffer_of, byte_noise,
 use harness::{Guarded, Threads, assert_borders_are_zero, buffer_of, dense_of, for_each, noise};
 use proptest::prelude::*;
 use std::sync::Arc;
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Requantize, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, QuantizedInput, Requantize, Residual};
 use stridewise_kernels::int8::{Dequantize, Int8Table, Quantize, QuantizedAdd, QuantizedPool, quantize_value};
 use stridewise_kernels::pool::{Reduction, Windows};
-use stridewise_kernels::{ConvProblem, Geometry, Halo, Inline, Isa, Layout};
+use stridewise_kernels::{ConvProblem, Geometry, Halo, Inline, Isa, KernelTable, Layout};
 
 struct Data {
     input: Vec<u8>,
@@ -274,6 +274,88 @@ fn halves_are_rounded_to_even() {
     let requantize = Requantize { scales: &[0.5], residual_scale: 0.0, clamp: NONE, sums: false };
     let found: Vec<u8> = [-3, -1, 1, 3, 5].iter().map(|sum| requantized(*sum, 0, &requantize, None, 100)).collect();
     assert_eq!(found, [98, 100, 100, 102, 102]);
+}
+
+/// What comes out of a quantised convolution is what its quantised operands give, and close to what the floats do.
+#[test]
+fn quantised_weights_are_close_to_the_floats() {
+    let p: ConvProblem = "n1c70h6w5o40k3p1".parse().unwrap();
+    let (input_scale, zero) = (0.02f32, 90u8);
+    let bytes = byte_noise(1, p.n * p.c * p.h * p.w);
+    let floats: Vec<f32> = bytes.iter().map(|b| (f32::from(*b) - f32::from(zero)) * input_scale).collect();
+    let mut weight = noise(2, p.weight_len());
+    // A channel of zeros, and one of large weights.
+    weight[..630].fill(0.0);
+    weight[630..1260].iter_mut().for_each(|w| *w *= 1000.0);
+    let bias = noise(3, p.oc);
+    let from = Geometry::new(Layout::Nchw64c, [1, 70, 6, 5], Algorithm::Direct.required_halo(&p)).unwrap().with_zero_point(zero).unwrap();
+    let to = Geometry::new(Layout::Nchw16c, [1, 40, 6, 5], Halo::NONE).unwrap();
+    let exact = stridewise_kernels::reference::convolution(&p, &floats, &weight, Some(&bias));
+    let input = |scale| QuantizedInput { scale, zero, means: &[] };
+    for table in KernelTable::all() {
+        let packed = PackedWeights::pack_quantized(
+            table,
+            &p,
+            Algorithm::Direct,
+            Layout::Nchw64c,
+            &weight[..],
+            Some(&bias),
+            &input(input_scale),
+            &Inline,
+        )
+        .unwrap();
+        let scales: Vec<f32> = packed.weight_scales().iter().map(|s| s * input_scale).collect();
+        let requantize = Requantize { scales: &scales, residual_scale: 1.0, clamp: NONE, sums: false };
+        let conv = Conv::quantized(p, Algorithm::Direct, from, to, None, Arc::new(packed), &requantize, 1).unwrap();
+        let mut output = Guarded::filled(to.len(), f32::NAN);
+        let mut scratch = Guarded::filled(conv.scratch_per_thread(), f32::NAN);
+        conv.run(&Inline, &byte_buffer_of(&from, &bytes), Residual::None, &mut output, &mut scratch).unwrap();
+        for (i, found) in dense_of(&to, &output).into_iter().enumerate() {
+            // Half a step of each weight times the largest input, for every weight at worst; far less on the average.
+            let step = f64::from(scales[i / 30]) / 2.0;
+            let error = (f64::from(found) - exact[i]).abs();
+            assert!(error <= step * (630.0f64).sqrt() * 255.0 + 1e-4, "{table:?}: output {i} is {found}, exactly {}", exact[i]);
+        }
+    }
+    for (scale, value) in [(0.0, 1.0), (f32::NAN, 1.0), (1.0, f32::NAN), (1.0, f32::INFINITY)] {
+        weight[700] = value;
+        let table = KernelTable::all()[0];
+        let refused =
+            PackedWeights::pack_quantized(table, &p, Algorithm::Direct, Layout::Nchw64c, &weight[..], Some(&bias), &input(scale), &Inline);
+        assert!(refused.is_err(), "{scale} {value}");
+    }
+}
+
+/// With the means of the inputs, what rounding the weights adds on the average is gone: all of it, where inputs are their means.
+#[test]
+fn biases_make_up_for_rounded_weights() {
+    let p: ConvProblem = "n1c24h1w1o16k1g2".parse().unwrap();
+    let (scale, zero) = (0.1f32, 3u8);
+    let bytes: Vec<u8> = (0..24).map(|c| 50 + 7 * c).collect();
+    let means: Vec<f32> = bytes.iter().map(|b| (f32::from(*b) - f32::from(zero)) * scale).collect();
+    let (weight, bias) = (noise(4, p.weight_len()), noise(5, p.oc));
+    let exact = stridewise_kernels::reference::convolution(&p, &means, &weight, Some(&bias));
+    let from = Geometry::new(Layout::Nchw64c, [1, 24, 1, 1], Halo::NONE).unwrap().with_zero_point(zero).unwrap();
+    let to = Geometry::new(Layout::Nchw16c, [1, 16, 1, 1], Halo::NONE).unwrap();
+    let table = KernelTable::all()[0];
+    let errors = |means: &[f32]| {
+        let input = QuantizedInput { scale, zero, means };
+        let layout = Layout::Nchw64c;
+        let packed =
+            PackedWeights::pack_quantized(table, &p, Algorithm::Direct, layout, &weight[..], Some(&bias), &input, &Inline).unwrap();
+        let scales: Vec<f32> = packed.weight_scales().iter().map(|s| s * scale).collect();
+        let requantize = Requantize { scales: &scales, residual_scale: 1.0, clamp: NONE, sums: false };
+        let conv = Conv::quantized(p, Algorithm::Direct, from, to, None, Arc::new(packed), &requantize, 1).unwrap();
+        let mut output = Guarded::filled(to.len(), f32::NAN);
+        conv.run(&Inline, &byte_buffer_of(&from, &bytes), Residual::None, &mut output, &mut []).unwrap();
+        let found = dense_of(&to, &output).into_iter().map(f64::from);
+        found.zip(&exact).zip(scales).map(|((f, e), s)| (f - e).abs() / f64::from(s)).fold(0.0, f64::max)
+    };
+    // In units of the bias, which is rounded to the nearest.
+    assert!(errors(&means) <= 0.51, "{}", errors(&means));
+    assert!(errors(&[]) > 10.0, "{}", errors(&[]));
+    let few = QuantizedInput { scale, zero, means: &means[1..] };
+    assert!(PackedWeights::pack_quantized(table, &p, Algorithm::Direct, Layout::Nchw64c, &weight[..], None, &few, &Inline).is_err());
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub struct PackedWeights {
     pub(super) tiles: Vec<OcTile>,
     /// The byte that stands for zero in the input, where that is bytes: the bias makes up for it.
     zero: u8,
+    pub(super) weight_scales: Vec<f32>,
     pub(super) data: AlignedBuffer,
     bias: AlignedBuffer,
 }
@@ -276,6 +277,7 @@ impl PackedWeights {
             segments: Vec::new(),
             tiles: Vec::new(),
             zero: 0,
+            weight_scales: Vec::new(),
             data: AlignedBuffer::empty(),
             bias: AlignedBuffer::empty(),
         };
