@@ -81,38 +81,41 @@ impl WeightSource for ScaledWeight<'_> {
 
     fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         let shape = self.weight.shape;
-        let start = elements.start;
-        let memory = match &self.weight.source {
-            Source::Memory(tensor) => Some(tensor.as_slice().get(elements.clone()).ok_or_else(|| Error::Shape {
-                what: format!("the weights of `{}`", self.node),
-                expected: format!("elements {elements:?}"),
-                found: shape.to_string(),
-            })?),
-            Source::Stored(_) => None,
-        };
-        if let (Some(memory), None) = (memory, &self.weight.factors) {
-            return Ok(memory);
-        }
-        buffer.clear();
-        let count = elements.len();
-        buffer
-            .try_reserve_exact(count)
-            .map_err(|_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) })?;
-        match (memory, &self.weight.source) {
-            (None, Source::Stored(stored)) => {
-                buffer.resize(count, 0.0);
-                stored.read(start, buffer)?;
+        let (start, count) = (elements.start, elements.len());
+        match &self.weight.source {
+            Source::Memory(tensor) => {
+                let missing = || Error::Shape {
+                    what: format!("the weights of `{}`", self.node),
+                    expected: format!("elements {elements:?}"),
+                    found: shape.to_string(),
+                };
+                let values = tensor.as_slice().get(elements.clone()).ok_or_else(missing)?;
+                if self.weight.factors.is_none() {
+                    return Ok(values);
+                }
+                room(buffer, count)?.copy_from_slice(values);
             }
-            (memory, _) => buffer.extend_from_slice(memory.unwrap_or_default()),
+            Source::Stored(stored) => stored.read(start, room(buffer, count)?)?,
         }
+        let values = &mut buffer[..count];
         if let Some(factors) = &self.weight.factors {
-            scale(buffer, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
+            scale(values, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
                 node: self.node.into(),
                 reason: format!("with a BatchNorm folded in, its weights are not finite in channel {channel}"),
             })?;
         }
-        Ok(buffer)
+        Ok(values)
     }
+}
+
+/// The first `count` elements of a buffer, whatever they are, which is made longer if need be.
+fn room(buffer: &mut Vec<f32>, count: usize) -> Result<&mut [f32]> {
+    if buffer.len() < count {
+        let out_of_memory = |_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) };
+        buffer.try_reserve_exact(count - buffer.len()).map_err(out_of_memory)?;
+        buffer.resize(count, 0.0);
+    }
+    Ok(&mut buffer[..count])
 }
 
 /// Multiplies elements, from the `start`-th on of rows of `row`, by the factors of their rows. Refuses the first row that is then not
