@@ -71,6 +71,21 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 6] = [Layout::Nchw, Layout::Nchw16c, Layout::Nchw2c, Layout::Nchw32c, Layout::Nchw4c, Layout::Nchw64c];
+
+    /// The name used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Nchw => "nchw",
+            Layout::Nchw16c => "nchw16c",
+            Layout::Nchw2c => "nchw2c bf16",
+            Layout::Nchw32c => "nchw32c bf16",
+            Layout::Nchw4c => "nchw4c u8",
+            Layout::Nchw64c => "nchw64c u8",
+        }
+    }
+
     /// Channels side by side in memory.
     pub fn lanes(self) -> usize {
         self.words() * self.element().per_word()

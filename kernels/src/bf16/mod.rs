@@ -172,6 +172,8 @@ impl<B: Bf16> Channelwise for Halves<B> {
     type Value = B::Float;
     type Sums = B::Float;
     const REGISTERS: usize = <B::Float as F32x16>::REGISTERS;
+    // What is read is widened first.
+    const OPERANDS_IN_MEMORY: bool = false;
     #[inline(always)]
     unsafe fn zero() -> B::Float {
         // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.

@@ -286,6 +286,8 @@ impl<I: Int8> Channelwise for Bytes<I> {
     type Value = I::Lanes;
     type Sums = I::Lanes;
     const REGISTERS: usize = <I::Float as F32x16>::REGISTERS;
+    // What is read is widened first.
+    const OPERANDS_IN_MEMORY: bool = false;
     #[inline(always)]
     unsafe fn zero() -> I::Lanes {
         // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
