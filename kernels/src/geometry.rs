@@ -79,10 +79,10 @@ impl Layout {
         match self {
             Layout::Nchw => "nchw",
             Layout::Nchw16c => "nchw16c",
-            Layout::Nchw2c => "nchw2c bf16",
-            Layout::Nchw32c => "nchw32c bf16",
-            Layout::Nchw4c => "nchw4c u8",
-            Layout::Nchw64c => "nchw64c u8",
+            Layout::Nchw2c => "nchw2c-bf16",
+            Layout::Nchw32c => "nchw32c-bf16",
+            Layout::Nchw4c => "nchw4c-u8",
+            Layout::Nchw64c => "nchw64c-u8",
         }
     }
 

@@ -91,7 +91,7 @@ fn check(p: &ConvProblem) {
     for (residual, wide, clamp, threads) in
         [(false, false, none, 1), (true, false, (0.0, f32::INFINITY), 2), (false, true, none, 3), (true, true, (-0.5, 0.75), 1)]
     {
-        let mut first: HashMap<Layout, Vec<u32>> = HashMap::new();
+        let mut first: HashMap<(Layout, bool), Vec<u32>> = HashMap::new();
         for (algorithm, layout) in ways(p) {
             for table in Bf16Table::all() {
                 let setup = Setup { algorithm, layout, threads, residual, wide, clamp };
@@ -105,13 +105,14 @@ fn check(p: &ConvProblem) {
                     let error = (f64::from(*value) - expected).abs();
                     assert!(error <= bound, "{p} on {table:?}, {setup:?}: output {i} is {value}, exactly {expected}");
                 }
-                // Where each product is a fused multiply-add all tables give the same bits, and on each all algorithms do.
+                // Where each product is a fused multiply-add all tables give the same bits, and on each all algorithms do but
+                // that of narrow groups, which adds up channel by channel.
                 if table.name() == "avx512-bf16" {
                     let other = run(table, p, &data, Setup { threads: 5, ..setup });
                     assert!(bits(&found) == bits(&other), "{p}, {setup:?}: other bits on 5 threads");
                     continue;
                 }
-                let other = first.entry(layout).or_insert_with(|| bits(&found));
+                let other = first.entry((layout, algorithm == Algorithm::Grouped)).or_insert_with(|| bits(&found));
                 assert!(*other == bits(&found), "{p} on {table:?}, {setup:?}: not the bits of the first way");
             }
         }
@@ -253,7 +254,7 @@ fn formats_that_do_not_belong_together_are_refused() {
         [Layout::Nchw16c, Layout::Nchw32c, Layout::Nchw64c].map(|l| Geometry::new(l, [1, 8, 4, 4], Halo::NONE).unwrap());
     let direct = Algorithm::Direct;
     assert!(PackedWeights::pack_bf16(table.bf16(), &p, direct, Layout::Nchw16c, &[0.0; 64], None, &Inline).is_err());
-    assert!(PackedWeights::pack(table, &p, direct, Layout::Nchw32c, &[0.0; 64], None, &Inline).is_err());
+    assert!(PackedWeights::pack(table, &p, direct, Layout::Nchw64c, &[0.0; 64], None, &Inline).is_err());
     let weights = || Arc::new(PackedWeights::pack_bf16(table.bf16(), &p, direct, Layout::Nchw32c, &[0.0; 64], None, &Inline).unwrap());
     let none = (f32::NEG_INFINITY, f32::INFINITY);
     let refusal = |input, output, residual| Conv::new(p, direct, input, output, residual, weights(), none, 1).err();
