@@ -211,7 +211,7 @@ fn malformed_networks_are_refused_with_node_and_op() {
     let reshape = vec![node("Reshape", &["x", "s"], &["y"], vec![])];
     refused(file(13, reshape.clone(), vec![ints("s", &[4, -1])], x(), &["y"]), &["node of y", "Reshape", "[4, -1]"]);
     refused(file(13, reshape, vec![ints("s", &[i64::MAX, i64::MAX])], x(), &["y"]), &["node of y", "Reshape"]);
-    refused(file(6, vec![node("Relu", &["x"], &["y"], vec![])], vec![], x(), &["y"]), &["version 6"]);
+    refused(file(5, vec![node("Relu", &["x"], &["y"], vec![])], vec![], x(), &["y"]), &["version 5", "not supported"]);
     refused(b"not a file of ONNX".to_vec(), &["bytes in memory", "ONNX"]);
     refused(Vec::new(), &["bytes in memory", "no graph"]);
 }
