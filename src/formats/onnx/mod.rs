@@ -11,6 +11,7 @@ mod fold;
 mod ops;
 mod proto;
 mod tensor;
+mod wire;
 
 pub use element::ElementType;
 
@@ -63,6 +64,9 @@ impl Network {
 
     fn decode(bytes: Bytes, mut files: Files) -> Result<Network> {
         let refuse = |reason: String| Error::Format { path: files.model.clone(), reason };
+        if wire::messages(&bytes) > wire::MOST_MESSAGES {
+            return Err(refuse(format!("it has more than {} messages", wire::MOST_MESSAGES)));
+        }
         let model = ModelProto::decode(bytes).map_err(|e| refuse(format!("not an ONNX file, or a damaged one: {e}")))?;
         let Some(graph) = model.graph else { return Err(refuse("not an ONNX file, or a damaged one: it has no graph".into())) };
         let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";

@@ -228,6 +228,35 @@ fn constants_that_are_made_of_nothing_are_held_against_the_limit() {
 }
 
 #[test]
+fn a_file_of_endless_messages_is_refused_before_it_is_decoded() {
+    assert_eq!(wire::messages(&classifier()), {
+        let model = ModelProto::decode(&classifier()[..]).unwrap();
+        let graph = model.graph.unwrap();
+        let of_node = |node: &NodeProto| 1 + node.input.len() + node.output.len() + node.attribute.len();
+        // A value has a type, that a tensor type, that a shape, and that its dimensions.
+        let of_value = |value: &ValueInfoProto| {
+            let tensor = value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+            4 + tensor.shape.as_ref().unwrap().dim.len()
+        };
+        let nodes: usize = graph.node.iter().map(of_node).sum();
+        let values: usize = graph.input.iter().chain(&graph.output).map(of_value).sum();
+        2 + nodes + graph.initializer.len() + values
+    });
+    // A graph of empty nodes: two bytes each.
+    let nodes = [0x0a, 0x00].repeat(wire::MOST_MESSAGES + 1);
+    let mut bytes = vec![0x3a];
+    let mut length = nodes.len();
+    while length > 0x7f {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend(nodes);
+    let error = load(&bytes).unwrap_err().to_string();
+    assert!(error.contains("messages"), "{error}");
+}
+
+#[test]
 fn tensors_are_read_in_every_encoding() {
     let cases: Vec<(TensorProto, [f32; 2])> = vec![
         (TensorProto { float_data: vec![1.5, -2.0], data_type: 1, ..Default::default() }, [1.5, -2.0]),
