@@ -151,8 +151,10 @@ impl Model {
     fn from_network(network: Network, options: &OnnxOptions) -> Result<Model> {
         let shapes = bind_inputs(network.inputs(), 1, None, &options.shapes)?;
         let graph = passes::optimise(network.bind(&shapes, options.max_memory)?)?;
-        let size = network.inputs().first().map_or([224, 224], |input| input.size);
-        let preprocessing = Preprocessing::for_model(size, &HashMap::new())?;
+        // What is no picture has no preparation of its own.
+        let size = network.inputs().first().map(|input| input.size);
+        let own = size.and_then(|size| Preprocessing::for_model(size, &HashMap::new()).ok());
+        let preprocessing = own.map_or_else(|| Preprocessing::for_model([224, 224], &HashMap::new()), Ok)?;
         let bound = Bound { network, shapes, max_memory: options.max_memory };
         let packed = PackedCache::default();
         Ok(Model(Arc::new(Inner {

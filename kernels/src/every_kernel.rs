@@ -4,7 +4,7 @@
 //! is called is not concluded but counted: the ops are given a table of the same shape whose kernels count, then call the
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
-use crate::conv::grouped_row::{GROUPS, GroupedArgs, SHAPES, TILE};
+use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedKernels, SHAPES, TILE};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod low_precision;
 use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
 
 thread_local! {
@@ -48,15 +49,15 @@ mod counting {
     }
 
     pub unsafe fn depthwise_any(args: &GroupedArgs) {
-        unsafe { (called(depthwise_entry(0)).depthwise_any)(args) }
+        unsafe { (called(depthwise_entry(0)).grouped.depthwise_any)(args) }
     }
 
     pub unsafe fn depthwise_shaped<const I: usize>(args: &GroupedArgs) {
-        unsafe { (called(depthwise_entry(1 + I)).depthwise_shaped[I])(args) }
+        unsafe { (called(depthwise_entry(1 + I)).grouped.depthwise_shaped[I])(args) }
     }
 
     pub unsafe fn groups<const I: usize>(args: &GroupedArgs) {
-        unsafe { (called(groups_entry(I)).groups[I])(args) }
+        unsafe { (called(groups_entry(I)).grouped.groups[I])(args) }
     }
 
     pub unsafe fn winograd_f2_input(args: &InputArgs) {
@@ -141,14 +142,16 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         isa: original.isa,
         name: original.name,
         conv_tile,
-        depthwise_any: counting::depthwise_any,
-        depthwise_shaped: [
-            counting::depthwise_shaped::<0>,
-            counting::depthwise_shaped::<1>,
-            counting::depthwise_shaped::<2>,
-            counting::depthwise_shaped::<3>,
-        ],
-        groups: [counting::groups::<0>, counting::groups::<1>],
+        grouped: GroupedKernels {
+            depthwise_any: counting::depthwise_any,
+            depthwise_shaped: [
+                counting::depthwise_shaped::<0>,
+                counting::depthwise_shaped::<1>,
+                counting::depthwise_shaped::<2>,
+                counting::depthwise_shaped::<3>,
+            ],
+            groups: [counting::groups::<0>, counting::groups::<1>],
+        },
         winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),
         winograd_f4: (counting::winograd_f4_input, counting::winograd_f4_output),
         pool_max: counting::pool_max,

@@ -6,7 +6,7 @@ use crate::tensor::Shape;
 use std::collections::HashMap;
 
 /// H and W of an input of images that names none.
-pub(super) const DEFAULT_SIZE: [usize; 2] = [224, 224];
+const DEFAULT_SIZE: [usize; 2] = [224, 224];
 
 /// One dimension of an input.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +40,14 @@ pub struct Input {
     pub dims: Vec<Dim>,
     /// The H and W that the network was made for; other sizes are planned when a session asks for them.
     pub size: [usize; 2],
+}
+
+/// H and W of images of these dimensions, as far as they are fixed.
+pub(crate) fn size_of(dims: &[Dim]) -> [usize; 2] {
+    [2, 3].map(|axis| match dims.get(axis) {
+        Some(Dim::Fixed(size)) if dims.len() == 4 => *size,
+        _ => DEFAULT_SIZE[axis - 2],
+    })
 }
 
 /// The input of a graph that has none.

@@ -12,7 +12,7 @@ mod tensor_op;
 mod weight;
 
 pub use input::{Dim, Input};
-pub(crate) use input::{bind_inputs, check_inputs};
+pub(crate) use input::{bind_inputs, check_inputs, size_of};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
 pub use tensor_op::{ConvTransposeAttributes, TensorOp};
 pub(crate) use weight::{PackRequest, ScaledWeight};
@@ -108,7 +108,8 @@ impl Graph {
             return Err(Error::Graph { node: name, reason: "another input has the same name".into() });
         }
         let value = self.add_value(name.clone(), None);
-        self.inputs.push(Input { value, name, dims, size: input::DEFAULT_SIZE });
+        let size = size_of(&dims);
+        self.inputs.push(Input { value, name, dims, size });
         Ok(value)
     }
 

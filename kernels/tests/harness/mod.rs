@@ -3,7 +3,9 @@
 // No test needs all of it.
 #![allow(dead_code)]
 
+pub mod bytes;
 mod guarded;
+pub mod halves;
 
 pub use guarded::Guarded;
 use stridewise_kernels::{Executor, Geometry};
