@@ -94,6 +94,30 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A run was cancelled through its [`CancelToken`](crate::CancelToken).
+    #[error("the run was cancelled before step `{step}`")]
+    Cancelled {
+        /// The step that it did not go on to.
+        step: String,
+    },
+    /// A run took longer than its session's time limit.
+    #[error("the run took longer than its limit of {limit:?}: it ended before step `{step}`")]
+    TimedOut {
+        /// The step that it did not go on to.
+        step: String,
+        /// The limit.
+        limit: std::time::Duration,
+    },
+    /// A pool's threads are in another process: they do not survive a fork.
+    #[error(
+        "the thread pool was started in process {started}, and its threads are not in this one, {process}; make pools and sessions after the fork"
+    )]
+    Forked {
+        /// The process that has the threads.
+        started: u32,
+        /// The process that would use them.
+        process: u32,
+    },
     /// A kernel refused a problem or an instruction set.
     #[error(transparent)]
     Kernel(#[from] stridewise_kernels::Error),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op};
 use stridewise::models::{Cifar, Shortcut};
-use stridewise::{Arch, Model, Session, SessionOptions, Shape, Tensor, ThreadPool, Threads};
+use stridewise::{Arch, Executor, Model, Session, SessionOptions, Shape, Tensor, ThreadPool, Threads};
 use stridewise_kernels::denormals::FlushDenormals;
 
 /// A convolution, pooling and a linear layer: as small as a network is.
@@ -181,6 +181,49 @@ fn a_panic_in_the_callers_pool_or_callback_leaves_sessions_usable() {
             assert!(session.run(&x).unwrap() == expected);
         }
     }
+}
+
+/// Three parts on the calling thread; one of the runs panics before its last part.
+struct Panicking(AtomicUsize);
+
+const NEVER: usize = usize::MAX / 2;
+
+impl Executor for Panicking {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+        part(2);
+        part(0);
+        if self.0.fetch_sub(1, Ordering::SeqCst) == 0 {
+            resume_unwind(Box::new("on purpose"));
+        }
+        part(1);
+    }
+}
+
+#[test]
+fn an_executor_of_the_callers_that_panics_leaves_sessions_usable() {
+    let model = cifar();
+    let executor = Arc::new(Panicking(AtomicUsize::new(NEVER)));
+    let pool = ThreadPool::from_executor(executor.clone()).unwrap();
+    let mut session = model.session(&on(&pool)).unwrap();
+    let x = input(&session, 4);
+    let expected = session.run(&x).unwrap();
+    let mut panicked = 0;
+    // In each step of a run, and in none of them.
+    for step in 0..session.steps().len() + 3 {
+        executor.0.store(step, Ordering::SeqCst);
+        panicked += usize::from(catch_unwind(AssertUnwindSafe(|| session.run(&x))).is_err());
+        executor.0.store(NEVER, Ordering::SeqCst);
+        assert!(halved() > 0.0, "denormals are still flushed");
+        assert!(session.run(&x).unwrap() == expected);
+        // While a session is made, which packs weights.
+        executor.0.store(step, Ordering::SeqCst);
+        let _ = catch_unwind(AssertUnwindSafe(|| cifar().session(&on(&pool)).map(drop)));
+    }
+    assert!(panicked >= session.steps().len(), "{panicked} runs panicked");
 }
 
 /// A number that is a denormal, unless the thread flushes them.

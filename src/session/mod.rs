@@ -1,10 +1,13 @@
 //! A planned network with its memory: what runs.
 
 mod explain;
+mod limits;
 mod pool;
 mod profile;
+mod team;
 
 pub use crate::plan::{Numerics, StepInfo};
+pub use limits::CancelToken;
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
 
@@ -12,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::plan::{self, Plan, Request};
 use crate::tensor::{Shape, Tensor, TensorView};
+use limits::Limits;
 use stridewise_kernels::{AlignedBuffer, Executor, Isa, KernelTable, layout};
 
 /// Which threads a session runs on.
@@ -72,6 +76,7 @@ pub struct Session {
     plan: Plan,
     arena: AlignedBuffer,
     scratch: AlignedBuffer,
+    limits: Limits,
 }
 
 impl Session {
@@ -85,12 +90,23 @@ impl Session {
             Threads::Count(count) => ThreadPool::new(*count)?,
             Threads::Pool(pool) => pool.clone(),
         };
+        pool.check_process()?;
         let size = options.size.unwrap_or(model.graph().input().size);
         let request =
             Request { batch: options.batch, size, table, numerics: options.numerics, executor: &pool, max_memory: options.max_memory };
         let plan = Plan::new(model.graph(), &request, model.packed())?;
         let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
-        Ok(Session { model, pool, table, numerics: options.numerics, max_memory: options.max_memory, plan, arena, scratch })
+        Ok(Session {
+            model,
+            pool,
+            table,
+            numerics: options.numerics,
+            max_memory: options.max_memory,
+            plan,
+            arena,
+            scratch,
+            limits: Limits::default(),
+        })
     }
 
     /// Runs the network on NCHW `input`; returns its output, `[N, classes]` for a classifier. Another batch or image size than
@@ -147,10 +163,13 @@ impl Session {
         if output.shape() != self.plan.output_shape {
             return Err(mismatch("output", self.plan.output_shape, output.shape()));
         }
+        self.pool.check_process()?;
+        let watch = self.limits.start();
         let (place, geometry) = &self.plan.input;
         layout::from_nchw(&self.pool, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
         observe(None)?;
         for step in &self.plan.steps {
+            watch.check(&step.info.name)?;
             step.run(&self.pool, &mut self.arena, &mut self.scratch)?;
             observe(Some((step, &self.arena[step.output.clone()])))?;
         }
@@ -164,6 +183,7 @@ impl Session {
         if shape == self.plan.input_shape {
             return Ok(());
         }
+        self.pool.check_process()?;
         let channels = self.model.graph().input().channels;
         let [batch, h, w] = match *shape.dims() {
             [batch, c, h, w] if c == channels => [batch, h, w],

@@ -1,27 +1,20 @@
-//! Threads that kernels run on: none, a team of our own, or the caller's rayon pool.
-//!
-//! A team's threads are rayon workers that stay in one broadcast until the pool is dropped. Handing them work is a few atomic
-//! operations: no allocation and no queue. Between two layers they spin for some microseconds; then they park, so that an
-//! idle session uses no processor time.
+//! Threads that kernels run on: none but the caller's, a team of our own, the caller's rayon pool, or any other executor.
 
+use super::team::Resident;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
-use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use stridewise_kernels::Executor;
 use stridewise_kernels::denormals::FlushDenormals;
 
 /// Most threads that a pool may have: more parts than these are never made of a layer.
 pub const MAX_THREADS: usize = stridewise_kernels::MAX_THREADS;
 
-/// How long a thread waits for the next layer before it parks.
-const SPIN: Duration = Duration::from_micros(50);
-
 /// Threads that sessions run on. Cheap to clone; sessions that share a pool take turns.
+///
+/// The thread that runs a session takes part in the work. Threads that a pool has started have ended when its last clone, and with
+/// it the last session on it, is dropped. They are not there in a forked process: a session on such a pool refuses to run in one
+/// with [`Error::Forked`]. A model may be used on both sides of a fork, and so may a pool of one thread.
 #[derive(Clone)]
 pub struct ThreadPool(Kind);
 
@@ -29,7 +22,8 @@ pub struct ThreadPool(Kind);
 enum Kind {
     Inline,
     Team(Arc<Resident>),
-    Rayon(Arc<rayon::ThreadPool>),
+    Rayon(Arc<rayon::ThreadPool>, u32),
+    Other(Arc<dyn Executor + Send + Sync>, usize),
 }
 
 impl ThreadPool {
@@ -42,23 +36,113 @@ impl ThreadPool {
         match threads {
             0 => Err(refuse("at least 1, the calling thread, is needed".into())),
             1 => Ok(ThreadPool(Kind::Inline)),
-            2..=MAX_THREADS => Resident::start(threads).map(|r| ThreadPool(Kind::Team(Arc::new(r)))).map_err(|e| refuse(e.to_string())),
+            2..=MAX_THREADS => Resident::start(threads - 1).map(|r| ThreadPool(Kind::Team(Arc::new(r)))).map_err(|e| refuse(e.to_string())),
             _ => Err(refuse(format!("at most {MAX_THREADS}"))),
+        }
+    }
+
+    /// A pool that starts one thread for each of `cores` and binds it there. The calling thread makes one more, and stays as it is:
+    /// with `&[2, 3]` a session has three threads. Cores are numbered as by the system.
+    ///
+    /// # Errors
+    /// When `cores` is empty or too long, names a core that this process may not run on, or the system refuses.
+    #[cfg(feature = "affinity")]
+    pub fn pinned(cores: &[usize]) -> Result<ThreadPool> {
+        let refuse = |reason: String| Error::InvalidArgument { argument: format!("cores {cores:?}"), reason };
+        if cores.is_empty() || cores.len() >= MAX_THREADS {
+            return Err(refuse(format!("expected 1 to {} cores", MAX_THREADS - 1)));
+        }
+        let available = core_affinity::get_core_ids().unwrap_or_default();
+        let mut places = Vec::with_capacity(cores.len());
+        for core in cores {
+            let known: Vec<usize> = available.iter().map(|c| c.id).collect();
+            let found = available.iter().find(|c| c.id == *core);
+            places.push(*found.ok_or_else(|| refuse(format!("core {core} is none that this process may run on: {known:?}")))?);
+        }
+        let resident = Resident::start(cores.len()).map_err(|e| refuse(e.to_string()))?;
+        let bound = std::sync::atomic::AtomicUsize::new(0);
+        resident.run(&|thread| {
+            let place = thread.checked_sub(1).and_then(|worker| places.get(worker));
+            if place.is_some_and(|core| core_affinity::set_for_current(*core)) {
+                bound.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        match bound.into_inner() {
+            all if all == places.len() => Ok(ThreadPool(Kind::Team(Arc::new(resident)))),
+            some => Err(refuse(format!("the system bound {some} of {} threads", places.len()))),
         }
     }
 
     /// The caller's own rayon pool. Rayon allocates a block of its queue once in some dozen runs that are started from outside
     /// the pool; everything else promised of a pool of our own holds.
     pub fn from_rayon(pool: Arc<rayon::ThreadPool>) -> ThreadPool {
-        ThreadPool(Kind::Rayon(pool))
+        ThreadPool(Kind::Rayon(pool, std::process::id()))
+    }
+
+    /// Any other threads of the caller's. How many they are is asked once, here. Sessions that share the executor call it from
+    /// several threads at once.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use stridewise::{Arch, Executor, Model, SessionOptions, ThreadPool};
+    ///
+    /// struct Scoped(usize); // a thread pool, a job system, a fibre scheduler
+    ///
+    /// impl Executor for Scoped {
+    ///     fn threads(&self) -> usize {
+    ///         self.0
+    ///     }
+    ///     fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+    ///         std::thread::scope(|scope| {
+    ///             (1..self.0).for_each(|index| drop(scope.spawn(move || part(index))));
+    ///             part(0); // on the calling thread
+    ///         });
+    ///     }
+    /// }
+    ///
+    /// let pool = ThreadPool::from_executor(Arc::new(Scoped(2)))?;
+    /// let options = SessionOptions { threads: pool.into(), ..Default::default() };
+    /// let session = Model::random(Arch::ResNet20Cifar, 0)?.session(&options)?;
+    /// assert_eq!(session.threads(), 2);
+    /// # Ok::<(), stridewise::Error>(())
+    /// ```
+    ///
+    /// An executor that leaves a part out makes the run an error; one that calls a part twice, or one that there is not, changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it says that it has no threads, or more than [`MAX_THREADS`].
+    pub fn from_executor(executor: Arc<dyn Executor + Send + Sync>) -> Result<ThreadPool> {
+        match executor.threads() {
+            threads @ 1..=MAX_THREADS => Ok(ThreadPool(Kind::Other(executor, threads))),
+            threads => Err(Error::InvalidArgument {
+                argument: "executor".into(),
+                reason: format!("it says that it has {threads} threads; expected 1 to {MAX_THREADS}"),
+            }),
+        }
     }
 
     /// Threads in all.
     pub fn threads(&self) -> usize {
         match &self.0 {
             Kind::Inline => 1,
-            Kind::Team(resident) => resident.team.workers.len() + 1,
-            Kind::Rayon(pool) => pool.current_num_threads(),
+            Kind::Team(resident) => resident.threads(),
+            Kind::Rayon(pool, _) => pool.current_num_threads(),
+            Kind::Other(_, threads) => *threads,
+        }
+    }
+
+    /// Checks that the pool's threads are in this process.
+    pub(super) fn check_process(&self) -> Result<()> {
+        let started = match &self.0 {
+            Kind::Team(resident) => resident.process(),
+            Kind::Rayon(_, process) => *process,
+            // Without threads, or with threads of which the caller knows.
+            Kind::Inline | Kind::Other(..) => return Ok(()),
+        };
+        match std::process::id() {
+            process if process == started => Ok(()),
+            process => Err(Error::Forked { started, process }),
         }
     }
 }
@@ -70,7 +154,7 @@ impl std::fmt::Debug for ThreadPool {
 }
 
 /// Every part runs with denormals flushed to zero; the thread's setting is restored after it. A part must not run the pool that
-/// it runs on: it would wait for itself.
+/// it runs on: it would wait for itself. Nor may a fork run a pool that was started before it: nobody would answer.
 impl Executor for ThreadPool {
     fn threads(&self) -> usize {
         ThreadPool::threads(self)
@@ -83,167 +167,12 @@ impl Executor for ThreadPool {
         };
         match &self.0 {
             Kind::Inline => part(0),
-            Kind::Team(resident) => resident.team.run(&part),
-            Kind::Rayon(pool) => {
+            Kind::Team(resident) => resident.run(&part),
+            Kind::Rayon(pool, _) => {
                 let threads = pool.current_num_threads();
                 pool.install(|| (0..threads).into_par_iter().with_max_len(1).for_each(part));
             }
-        }
-    }
-}
-
-/// Keeps a team's threads alive; they end when it is dropped.
-struct Resident {
-    team: Arc<Team>,
-    /// Last, so that the threads have been told to leave before their pool goes.
-    _threads: rayon::ThreadPool,
-}
-
-impl Resident {
-    fn start(threads: usize) -> std::result::Result<Resident, rayon::ThreadPoolBuildError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads - 1).thread_name(|i| format!("stridewise-{}", i + 1)).build()?;
-        let workers = (1..threads).map(|_| Worker { thread: OnceLock::new(), parked: AtomicBool::new(false) }).collect();
-        let team = Arc::new(Team {
-            turn: Mutex::new(()),
-            job: UnsafeCell::new(None),
-            epoch: AtomicU64::new(0),
-            busy: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
-            leave: AtomicBool::new(false),
-            workers,
-        });
-        let members = team.clone();
-        pool.spawn_broadcast(move |context| members.work(context.index()));
-        // Every worker has entered its loop, and made what a thread makes when it starts, before the first session runs.
-        team.run(&|_| {});
-        Ok(Resident { team, _threads: pool })
-    }
-}
-
-impl Drop for Resident {
-    fn drop(&mut self) {
-        self.team.leave.store(true, Ordering::SeqCst);
-        self.team.announce();
-    }
-}
-
-/// A piece of work. The lifetime is erased: [`Team::run`] does not return before every worker is done with it.
-type Job = *const (dyn Fn(usize) + Sync);
-
-struct Worker {
-    thread: OnceLock<Thread>,
-    parked: AtomicBool,
-}
-
-struct Team {
-    /// Held while a session uses the team.
-    turn: Mutex<()>,
-    /// Written by the holder of `turn` while no worker is busy, read by workers after `epoch` moved on.
-    job: UnsafeCell<Option<Job>>,
-    epoch: AtomicU64,
-    busy: AtomicUsize,
-    panicked: AtomicBool,
-    leave: AtomicBool,
-    workers: Vec<Worker>,
-}
-
-// SAFETY: `job` is written only by the holder of `turn` while `busy` is 0, and read only by workers between the release of
-// `epoch` and their decrement of `busy`; what it points to is Sync.
-#[allow(unsafe_code)]
-unsafe impl Sync for Team {}
-// SAFETY: as above; the pointer is not tied to a thread.
-#[allow(unsafe_code)]
-unsafe impl Send for Team {}
-
-impl Team {
-    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
-        let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let erased: *const (dyn Fn(usize) + Sync + '_) = part;
-        // SAFETY: only the lifetime changes. Workers use the job until they decrement `busy`, and we wait for that below,
-        // also when our own part panics. `turn` is held and `busy` is 0, so nobody reads the cell now.
-        #[allow(unsafe_code)]
-        unsafe {
-            *self.job.get() = Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(erased));
-        }
-        self.busy.store(self.workers.len(), Ordering::SeqCst);
-        self.announce();
-        let own = catch_unwind(AssertUnwindSafe(|| part(0)));
-        let mut spins = 0u32;
-        while self.busy.load(Ordering::Acquire) != 0 {
-            // Workers that were parked may share this core with us.
-            if spins > 1 << 14 {
-                std::thread::yield_now()
-            } else {
-                std::hint::spin_loop()
-            }
-            spins = spins.saturating_add(1);
-        }
-        let worker_panicked = self.panicked.swap(false, Ordering::SeqCst);
-        match own {
-            Err(payload) => resume_unwind(payload),
-            Ok(()) => assert!(!worker_panicked, "a worker thread panicked"),
-        }
-    }
-
-    /// Starts the next epoch and wakes those who sleep.
-    fn announce(&self) {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        for worker in &self.workers {
-            if worker.parked.swap(false, Ordering::SeqCst)
-                && let Some(thread) = worker.thread.get()
-            {
-                thread.unpark();
-            }
-        }
-    }
-
-    /// The life of worker `index`: it runs part `index + 1` of every job.
-    fn work(&self, index: usize) {
-        let Some(worker) = self.workers.get(index) else { return };
-        // This function is a worker's only caller, so the cell is empty.
-        let _ = worker.thread.set(std::thread::current());
-        let mut seen = 0;
-        loop {
-            seen = self.next_epoch(worker, seen);
-            if self.leave.load(Ordering::SeqCst) {
-                return;
-            }
-            // SAFETY: the epoch moved on, so `run` has written the job and waits until `busy` is 0.
-            #[allow(unsafe_code)]
-            if let Some(job) = unsafe { *self.job.get() } {
-                // SAFETY: as above: `run` keeps what the job points to alive.
-                #[allow(unsafe_code)]
-                let part = unsafe { &*job };
-                if catch_unwind(AssertUnwindSafe(|| part(index + 1))).is_err() {
-                    self.panicked.store(true, Ordering::SeqCst);
-                }
-            }
-            self.busy.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Waits until the epoch is another than `seen`, spinning first, then parked.
-    fn next_epoch(&self, worker: &Worker, seen: u64) -> u64 {
-        let moved = || Some(self.epoch.load(Ordering::SeqCst)).filter(|&e| e != seen);
-        let start = Instant::now();
-        loop {
-            for _ in 0..64 {
-                if let Some(epoch) = moved() {
-                    return epoch;
-                }
-                std::hint::spin_loop();
-            }
-            if start.elapsed() > SPIN {
-                break;
-            }
-        }
-        loop {
-            worker.parked.store(true, Ordering::SeqCst);
-            if let Some(epoch) = moved() {
-                worker.parked.store(false, Ordering::SeqCst);
-                return epoch;
-            }
-            std::thread::park();
+            Kind::Other(executor, _) => executor.run(&part),
         }
     }
 }
@@ -251,6 +180,25 @@ impl Team {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A thread for each part but the caller's.
+    struct Scoped(usize);
+
+    impl Executor for Scoped {
+        fn threads(&self) -> usize {
+            self.0
+        }
+
+        fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+            std::thread::scope(|scope| {
+                (1..self.0).for_each(|index| drop(scope.spawn(move || part(index))));
+                part(0);
+            });
+        }
+    }
 
     fn counts(pool: &ThreadPool) -> Vec<usize> {
         let counters: Vec<AtomicUsize> = (0..pool.threads()).map(|_| AtomicUsize::new(0)).collect();
@@ -263,7 +211,10 @@ mod tests {
     #[test]
     fn every_part_runs_once_in_every_kind_of_pool() {
         let rayon = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
-        for pool in [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap(), ThreadPool::new(7).unwrap(), ThreadPool::from_rayon(rayon)] {
+        let other = ThreadPool::from_executor(Arc::new(Scoped(3))).unwrap();
+        for pool in
+            [ThreadPool::new(1).unwrap(), ThreadPool::new(2).unwrap(), ThreadPool::new(7).unwrap(), ThreadPool::from_rayon(rayon), other]
+        {
             for round in 0..200 {
                 assert!(counts(&pool).iter().all(|&c| c == 1), "round {round}");
                 if round % 50 == 0 {
@@ -277,6 +228,10 @@ mod tests {
     fn threads_out_of_range_are_refused() {
         assert!(ThreadPool::new(0).is_err());
         assert!(ThreadPool::new(MAX_THREADS + 1).is_err());
+        for threads in [0, MAX_THREADS + 1, usize::MAX] {
+            let error = ThreadPool::from_executor(Arc::new(Scoped(threads))).unwrap_err().to_string();
+            assert!(error.contains("executor") && error.contains(&threads.to_string()), "{error}");
+        }
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl<T: Element> Tensor<T> {
         TensorView { shape: self.shape, data: self.as_slice() }
     }
 
+    /// A borrowed view of the whole tensor, to write to.
+    pub fn view_mut(&mut self) -> TensorViewMut<'_, T> {
+        TensorViewMut { shape: self.shape, data: self.as_mut_slice() }
+    }
+
     /// The same elements under another shape of the same size.
     pub fn reshape(mut self, shape: Shape) -> Result<Self> {
         if shape.elements() != self.shape.elements() {
@@ -168,5 +173,45 @@ impl<'a, T: Element> TensorView<'a, T> {
 impl<T: Element> std::fmt::Debug for TensorView<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "TensorView<{}>{}", T::NAME, self.shape)
+    }
+}
+
+/// A borrowed dense tensor in row-major order that is written to: the caller's own buffer, whatever its alignment.
+pub struct TensorViewMut<'a, T: Element> {
+    shape: Shape,
+    data: &'a mut [T],
+}
+
+impl<'a, T: Element> TensorViewMut<'a, T> {
+    /// Views `data`, which must hold exactly `shape.elements()` elements, row-major.
+    pub fn new(shape: Shape, data: &'a mut [T]) -> Result<Self> {
+        TensorView::new(shape, data)?;
+        Ok(TensorViewMut { shape, data })
+    }
+
+    /// The dimensions, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// All elements, row-major.
+    pub fn as_slice(&self) -> &[T] {
+        self.data
+    }
+
+    /// All elements, row-major.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        self.data
+    }
+}
+
+impl<T: Element> std::fmt::Debug for TensorViewMut<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TensorViewMut<{}>{}", T::NAME, self.shape)
     }
 }
