@@ -190,10 +190,15 @@ pub(super) fn decode(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
         Dtype::BF16 => widen(bytes, values, bf16_to_f32),
         _ => {
             bytemuck::cast_slice_mut(values).copy_from_slice(bytes);
-            if cfg!(target_endian = "big") {
-                values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
-            }
+            from_little_endian(values);
         }
+    }
+}
+
+/// Values whose bytes were read from a file, in this machine's order.
+pub(super) fn from_little_endian(values: &mut [f32]) {
+    if cfg!(target_endian = "big") {
+        values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
     }
 }
 

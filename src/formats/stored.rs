@@ -1,9 +1,9 @@
 //! A tensor in a file that stays open: read when a plan packs it.
 
-use super::safetensors::{decode, first_not_finite};
+use super::safetensors::{decode, first_not_finite, from_little_endian};
 use crate::error::{Error, Result};
 use crate::graph::StoredWeight;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Shape;
 use safetensors::Dtype;
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
@@ -39,30 +39,50 @@ pub(super) struct StoredTensor {
     pub offset: u64,
 }
 
-/// Bytes that are read at a time; a multiple of every element's size.
-const PIECE: usize = 1 << 16;
+/// Bytes of half-precision elements that are read at a time.
+const PIECE: usize = 1 << 13;
+
+impl StoredTensor {
+    fn read_exact(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let io = |source| Error::Io { path: self.file.path.clone(), source };
+        let mut file = self.file.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        file.seek(SeekFrom::Start(offset)).map_err(io)?;
+        file.read_exact(bytes).map_err(io)?;
+        if stamp(&file.metadata().map_err(io)?) == self.file.stamp {
+            return Ok(());
+        }
+        let reason = "the file has changed since the network was loaded from it; load it again".into();
+        Err(Error::Format { path: self.file.path.clone(), reason })
+    }
+}
 
 impl StoredWeight for StoredTensor {
-    fn read(&self) -> Result<Tensor<f32>> {
-        let path = &self.file.path;
-        let io = |source| Error::Io { path: path.clone(), source };
-        let mut tensor = Tensor::zeros(self.shape)?;
-        let mut bytes = [0; PIECE];
-        let mut file = self.file.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        file.seek(SeekFrom::Start(self.offset)).map_err(io)?;
-        let element = if self.dtype == Dtype::F32 { 4 } else { 2 };
-        for values in tensor.as_mut_slice().chunks_mut(PIECE / element) {
-            let bytes = &mut bytes[..values.len() * element];
-            file.read_exact(bytes).map_err(io)?;
-            decode(self.dtype, bytes, values);
+    fn read(&self, start: usize, values: &mut [f32]) -> Result<()> {
+        if start.checked_add(values.len()).is_none_or(|end| end > self.shape.elements()) {
+            let reason = format!("tensor `{}` has fewer elements than {} from the {start}-th on", self.name, values.len());
+            return Err(Error::Format { path: self.file.path.clone(), reason });
         }
-        if stamp(&file.metadata().map_err(io)?) != self.file.stamp {
-            let reason = "the file has changed since the network was loaded from it; load it again".into();
-            return Err(Error::Format { path: path.clone(), reason });
+        let size = if self.dtype == Dtype::F32 { 4 } else { 2 };
+        let mut offset = self.offset + (start * size) as u64;
+        if self.dtype == Dtype::F32 {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+            self.read_exact(offset, bytes)?;
+            from_little_endian(values);
+        } else {
+            let mut bytes = [0; PIECE];
+            for values in values.chunks_mut(PIECE / size) {
+                let bytes = &mut bytes[..values.len() * size];
+                self.read_exact(offset, bytes)?;
+                decode(self.dtype, bytes, values);
+                offset += bytes.len() as u64;
+            }
         }
-        match first_not_finite(tensor.as_slice()) {
-            None => Ok(tensor),
-            Some((index, value)) => Err(Error::NonFinite { path: path.clone(), tensor: self.name.clone(), index, value }),
+        match first_not_finite(values) {
+            None => Ok(()),
+            Some((index, value)) => {
+                let (path, tensor) = (self.file.path.clone(), self.name.clone());
+                Err(Error::NonFinite { path, tensor, index: start + index, value })
+            }
         }
     }
 }

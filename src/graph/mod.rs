@@ -7,6 +7,7 @@ mod op;
 mod weight;
 
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
+pub(crate) use weight::ScaledWeight;
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};

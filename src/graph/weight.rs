@@ -3,15 +3,17 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
+use std::ops::Range;
 use std::sync::Arc;
+use stridewise_kernels::conv::WeightSource;
 
 /// Where weights are kept outside memory.
 pub trait StoredWeight: Send + Sync {
-    /// Reads all elements, row-major, each finite.
+    /// Reads elements from the `start`-th on, row-major, each finite. Several threads may read at a time.
     ///
     /// # Errors
-    /// When they can't be read as they were when the network was loaded, or there is no memory for them.
-    fn read(&self) -> Result<Tensor<f32>>;
+    /// When they can't be read as they were when the network was loaded.
+    fn read(&self, start: usize, values: &mut [f32]) -> Result<()>;
 }
 
 /// Weights `[OC, …]`, and a factor for each output channel that they are multiplied by when they are read.
@@ -51,36 +53,87 @@ impl Weight {
         self.factors = Some(factors.iter().zip(before).map(|(new, old)| new * old).collect());
     }
 
-    /// The weights; `node` names them in errors.
+    /// The weights, row-major, a piece at a time; `node` names them in errors.
+    pub(crate) fn source<'a>(&'a self, node: &'a str) -> ScaledWeight<'a> {
+        ScaledWeight { weight: self, node }
+    }
+
+    /// All weights; `node` names them in errors.
     ///
     /// # Errors
-    /// When they can't be read, have another shape than they were said to have, or are not finite once scaled.
-    pub fn read(&self, node: &str) -> Result<Arc<Tensor<f32>>> {
-        let tensor = match &self.source {
-            Source::Memory(tensor) => tensor.clone(),
-            Source::Stored(stored) => Arc::new(stored.read()?),
-        };
-        if tensor.shape() != self.shape {
-            let (expected, found) = (self.shape.to_string(), tensor.shape().to_string());
-            return Err(Error::Shape { what: format!("the weights of `{node}`"), expected, found });
-        }
-        let Some(factors) = &self.factors else { return Ok(tensor) };
-        // What was just read is ours alone; what others hold too is copied.
-        let mut scaled = Arc::unwrap_or_clone(tensor);
-        let row = self.shape.elements() / factors.len().max(1);
-        for (channel, (weights, factor)) in scaled.as_mut_slice().chunks_exact_mut(row.max(1)).zip(factors.iter()).enumerate() {
-            let mut finite = true;
-            for w in weights {
-                *w = (f64::from(*w) * factor) as f32;
-                finite &= w.is_finite();
-            }
-            if !finite {
-                let reason = format!("with a BatchNorm folded in, its weights are not finite in channel {channel}");
-                return Err(Error::Graph { node: node.into(), reason });
-            }
-        }
-        Ok(Arc::new(scaled))
+    /// When they can't be read, are not finite once scaled, or there is no memory for them.
+    pub fn read(&self, node: &str) -> Result<Tensor<f32>> {
+        let mut values = Vec::new();
+        let mut tensor = Tensor::zeros(self.shape)?;
+        tensor.as_mut_slice().copy_from_slice(self.source(node).read(0..self.shape.elements(), &mut values)?);
+        Ok(tensor)
     }
+}
+
+/// Weights as a convolution is packed from them.
+pub(crate) struct ScaledWeight<'a> {
+    weight: &'a Weight,
+    node: &'a str,
+}
+
+impl WeightSource for ScaledWeight<'_> {
+    type Error = Error;
+
+    fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        let shape = self.weight.shape;
+        let start = elements.start;
+        let memory = match &self.weight.source {
+            Source::Memory(tensor) => Some(tensor.as_slice().get(elements.clone()).ok_or_else(|| Error::Shape {
+                what: format!("the weights of `{}`", self.node),
+                expected: format!("elements {elements:?}"),
+                found: shape.to_string(),
+            })?),
+            Source::Stored(_) => None,
+        };
+        if let (Some(memory), None) = (memory, &self.weight.factors) {
+            return Ok(memory);
+        }
+        buffer.clear();
+        let count = elements.len();
+        buffer
+            .try_reserve_exact(count)
+            .map_err(|_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) })?;
+        match (memory, &self.weight.source) {
+            (None, Source::Stored(stored)) => {
+                buffer.resize(count, 0.0);
+                stored.read(start, buffer)?;
+            }
+            (memory, _) => buffer.extend_from_slice(memory.unwrap_or_default()),
+        }
+        if let Some(factors) = &self.weight.factors {
+            scale(buffer, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
+                node: self.node.into(),
+                reason: format!("with a BatchNorm folded in, its weights are not finite in channel {channel}"),
+            })?;
+        }
+        Ok(buffer)
+    }
+}
+
+/// Multiplies elements, from the `start`-th on of rows of `row`, by the factors of their rows. Refuses the first row that is then not
+/// finite.
+fn scale(values: &mut [f32], start: usize, row: usize, factors: &[f64]) -> Result<(), usize> {
+    let mut rest = values;
+    let mut at = start;
+    while let Some(channel) = at.checked_div(row).filter(|channel| !rest.is_empty() && *channel < factors.len()) {
+        let (weights, behind) = rest.split_at_mut(rest.len().min((channel + 1) * row - at));
+        let mut finite = true;
+        for w in weights.iter_mut() {
+            *w = (f64::from(*w) * factors[channel]) as f32;
+            finite &= w.is_finite();
+        }
+        if !finite {
+            return Err(channel);
+        }
+        at += weights.len();
+        rest = behind;
+    }
+    Ok(())
 }
 
 impl From<Tensor<f32>> for Weight {

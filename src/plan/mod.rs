@@ -11,9 +11,9 @@ pub(crate) use step::Step;
 pub use step::StepInfo;
 
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Node, Op, ValueId};
+use crate::graph::{Activation, Graph, Node, Op, ScaledWeight, ValueId};
 use crate::model::PackedCache;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Shape;
 use layout::{Buffers, problem_of};
 use memory::Lifetime;
 use std::ops::Range;
@@ -259,7 +259,7 @@ impl Builder<'_> {
                     &problem,
                     choice.algorithm,
                     input.layout(),
-                    || weight.read(&node.name),
+                    &weight.source(&node.name),
                     bias,
                     self.request.executor,
                 )?;
@@ -335,11 +335,11 @@ impl PackedCache {
         problem: &stridewise_kernels::ConvProblem,
         algorithm: Algorithm,
         layout: Layout,
-        weight: impl FnOnce() -> Result<Arc<Tensor<f32>>>,
+        weight: &ScaledWeight<'_>,
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<Arc<PackedWeights>> {
         let key = PackedKey { node, isa: table.isa(), order: algorithm.weight_order(), layout, kernel: problem.kernel };
-        self.get_or_insert(key, || Ok(PackedWeights::pack(table, problem, algorithm, layout, weight()?.as_slice(), bias, executor)?))
+        self.get_or_insert(key, || PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor))
     }
 }

@@ -95,7 +95,7 @@ impl Session {
         let request =
             Request { batch: options.batch, size, table, numerics: options.numerics, executor: &pool, max_memory: options.max_memory };
         let plan = Plan::new(model.graph(), &request, model.packed())?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
+        let [arena, scratch] = buffers(&plan)?;
         Ok(Session {
             model,
             pool,
@@ -195,7 +195,7 @@ impl Session {
         let request =
             Request { batch, size: [h, w], table: self.table, numerics: self.numerics, executor: &self.pool, max_memory: self.max_memory };
         let plan = Plan::new(self.model.graph(), &request, self.model.packed())?;
-        let (arena, scratch) = (AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?);
+        let [arena, scratch] = buffers(&plan)?;
         (self.plan, self.arena, self.scratch) = (plan, arena, scratch);
         Ok(())
     }
@@ -244,6 +244,13 @@ impl Session {
     pub fn explain(&self) -> String {
         explain::table(self)
     }
+}
+
+/// The memory of a plan: arena and scratch, their pages in place before the first run.
+fn buffers(plan: &Plan) -> Result<[AlignedBuffer; 2]> {
+    let mut buffers = [AlignedBuffer::zeros(plan.arena)?, AlignedBuffer::zeros(plan.scratch)?];
+    buffers.iter_mut().for_each(AlignedBuffer::touch);
+    Ok(buffers)
 }
 
 impl std::fmt::Debug for Session {

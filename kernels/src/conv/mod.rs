@@ -8,11 +8,13 @@ mod packed;
 mod prefetch;
 mod problem;
 pub(crate) mod tile;
+mod weight_source;
 mod winograd;
 
 pub use packed::{Order, PackedWeights};
 pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
+pub use weight_source::WeightSource;
 pub use winograd::Winograd;
 
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};

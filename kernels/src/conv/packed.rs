@@ -1,10 +1,11 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
 use super::winograd::Winograd;
-use super::{Algorithm, ConvProblem};
+use super::{Algorithm, ConvProblem, WeightSource};
 use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
 use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// A run of K: `run` channels at one tap (NCHW16c), or `run` taps of one row of one channel (NCHW).
 #[derive(Clone, Copy)]
@@ -102,10 +103,27 @@ impl PackedWeights {
         if weight.len() != problem.weight_len() {
             return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
         }
+        PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor)
+    }
+
+    /// Likewise, from weights that are read piece by piece: never more than the rows of one tile of output channels a thread.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`], and what the source refuses.
+    pub fn pack_from<S: WeightSource + ?Sized>(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        source: &S,
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, S::Error> {
+        algorithm.check(problem, layout)?;
         if let Some(b) = bias
             && b.len() != problem.oc
         {
-            return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() });
+            return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() }.into());
         }
         let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
         packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
@@ -113,7 +131,7 @@ impl PackedWeights {
             packed.bias[..problem.oc].copy_from_slice(b);
         }
         packed.data = AlignedBuffer::zeros(packed.len_needed())?;
-        packed.fill(weight, executor)?;
+        packed.fill(source, executor)?;
         Ok(packed)
     }
 
@@ -337,12 +355,14 @@ impl PackedWeights {
         tile.segments.len() * self.run * tile.blocks * BLOCK
     }
 
-    fn fill(&mut self, weight: &[f32], executor: &dyn Executor) -> Result<(), Error> {
+    fn fill<S: WeightSource + ?Sized>(&mut self, source: &S, executor: &dyn Executor) -> Result<(), S::Error> {
         let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
         let shared = SharedPointer::new(&mut data);
         let packed = &*self;
         let parts = Parts::of(executor);
+        let refused = Mutex::new(None);
         let filled = parts.run(&|thread| {
+            let mut buffer = Vec::new();
             for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
                 let mut destinations = Vec::with_capacity(packed.positions());
                 for position in 0..packed.positions() {
@@ -351,13 +371,36 @@ impl PackedWeights {
                     // out to the threads.
                     destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
                 }
-                packed.fill_tile(weight, tile, &mut destinations);
+                let rows = packed.rows(tile);
+                let read = source.read(rows.clone(), &mut buffer).and_then(|weight| match weight.len() == rows.len() {
+                    true => Ok(weight),
+                    false => Err(Error::Length { what: "convolution weights", expected: rows.len(), found: weight.len() }.into()),
+                });
+                match read {
+                    Ok(weight) => packed.fill_tile(weight, tile, &mut destinations),
+                    Err(error) => {
+                        *refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+                        return;
+                    }
+                }
             }
         });
         self.data = data;
-        filled
+        match refused.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(filled?),
+        }
     }
 
+    /// The elements of the original weights that a tile is packed from.
+    fn rows(&self, tile: &OcTile) -> Range<usize> {
+        let [c, oc] = self.channels;
+        let row = c / self.groups * self.kernel[0] * self.kernel[1];
+        let first = tile.first * BLOCK;
+        first * row..(first + tile.blocks * BLOCK).min(oc) * row
+    }
+
+    /// Packs a tile from the weights of its own output channels.
     fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
         let [c, oc] = self.channels;
         let [rows, columns] = self.kernel;
@@ -386,7 +429,7 @@ impl PackedWeights {
                     }
                     let steps = if self.layout == Layout::Nchw { 0..self.run } else { begin - channel..end - channel };
                     let own = begin - group;
-                    let kernels = &weight[(o * width + own) * window..(o + 1) * width * window];
+                    let kernels = &weight[(lane * width + own) * window..(lane + 1) * width * window];
                     let places = (at + steps.start * lanes..).step_by(lanes).take(steps.len());
                     if let Order::Winograd(variant) = self.order {
                         for (place, kernel) in places.zip(kernels.chunks_exact(window)) {
