@@ -12,7 +12,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// Most multiply-accumulates of a problem: the oracle does them in f64.
-const MOST: u64 = 1 << 19;
+const MOST: u64 = 1 << 15;
 
 fn problem(u: &mut Unstructured<'_>) -> Result<ConvProblem> {
     let groups = u.int_in_range(1..=40)?;
