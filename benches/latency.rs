@@ -10,7 +10,7 @@ mod figures;
 #[path = "latency/plot.rs"]
 mod plot;
 
-use figures::{Table, folder, input, names, number, only_a_test, option, quantile, thread_counts};
+use figures::{Table, folder, idle_use, input, names, number, numbers, only_a_test, quantile, thread_counts};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use stridewise::{Arch, Model, Session, SessionOptions, Tensor, Threads};
@@ -46,10 +46,7 @@ fn main() {
     let gap = Duration::from_millis(number("--gap-ms", 33) as u64);
     let models =
         names("--models", if test { &["resnet20-cifar10"] } else { &["resnet18", "resnet50", "mobilenet_v2", "resnet20-cifar10"] });
-    let threads: Vec<usize> = match option("--threads") {
-        Some(text) => text.split(',').map(|n| n.parse().unwrap_or_else(|_| panic!("--threads {text}: expected numbers"))).collect(),
-        None => thread_counts(),
-    };
+    let threads = numbers("--threads", thread_counts());
     let idle = Duration::from_secs(if test { 0 } else { 2 });
     let mut table =
         Table::new(1, ["network", "threads", "idle ms between", "runs", "min ms", "p50 ms", "p95 ms", "p99 ms", "max ms", "idle CPU ms/s"]);
@@ -105,25 +102,4 @@ fn time(session: &mut Session, runs: usize, gap: Duration) -> Vec<f64> {
         start.elapsed().as_secs_f64()
     };
     (0..runs).map(run).collect()
-}
-
-/// Seconds of processor time a second that the process uses while nothing runs, a moment after the last run; nothing where the
-/// system does not tell.
-fn idle_use(time: Duration) -> Option<f64> {
-    // A session's threads may spin for some microseconds after a run.
-    std::thread::sleep(Duration::from_millis(5));
-    let (before, start) = (processor_time()?, Instant::now());
-    std::thread::sleep(time);
-    let used = processor_time()?.saturating_sub(before);
-    (!time.is_zero()).then(|| used as f64 / 1e9 / start.elapsed().as_secs_f64())
-}
-
-/// Nanoseconds that all threads of this process have run for, as Linux counts them.
-fn processor_time() -> Option<u64> {
-    let threads = std::fs::read_dir("/proc/self/task").ok()?;
-    let time = |thread: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some(threads.flatten().filter_map(time).sum())
 }

@@ -86,6 +86,14 @@ pub enum Error {
         /// What is wrong with it and what is accepted.
         reason: String,
     },
+    /// Nodes of a file's network that this crate can't run: all of them at once.
+    #[error("{}: {}", path.display(), list(nodes))]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The nodes, in their order.
+        nodes: Vec<UnsupportedNode>,
+    },
     /// A node of the graph is malformed.
     #[error("node `{node}`: {reason}")]
     Graph {
@@ -121,6 +129,22 @@ pub enum Error {
     /// A kernel refused a problem or an instruction set.
     #[error(transparent)]
     Kernel(#[from] stridewise_kernels::Error),
+}
+
+/// One node of [`Error::Unsupported`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnsupportedNode {
+    /// The node's name.
+    pub name: String,
+    /// Its op.
+    pub op: String,
+    /// What is not supported about it.
+    pub reason: String,
+}
+
+fn list(nodes: &[UnsupportedNode]) -> String {
+    let lines: Vec<String> = nodes.iter().map(|node| format!("\n  {} `{}`: {}", node.op, node.name, node.reason)).collect();
+    format!("{} {} not supported:{}", nodes.len(), if nodes.len() == 1 { "node is" } else { "nodes are" }, lines.concat())
 }
 
 /// What [`Error::Weights`] lists. Shapes are as in the file, for example `[64, 3, 7, 7]`.

@@ -45,6 +45,8 @@ pub mod vision;
 
 pub use error::{Error, Result};
 pub use model::Model;
+#[cfg(feature = "onnx")]
+pub use model::OnnxOptions;
 pub use models::Arch;
 pub use session::{CancelToken, Numerics, Session, SessionOptions, ThreadPool, Threads};
 pub use stridewise_kernels::{Executor, Isa};

@@ -1,13 +1,16 @@
 //! A network with its weights: immutable, shared by any number of sessions.
 
 use crate::error::Result;
+#[cfg(feature = "onnx")]
+use crate::formats::onnx::Network;
 use crate::formats::safetensors;
-use crate::graph::Graph;
+use crate::graph::{Graph, Input, bind_inputs, check_inputs};
 use crate::models::Arch;
 use crate::models::init::Initializer;
 use crate::passes;
 use crate::plan::PackedKey;
 use crate::session::{Session, SessionOptions};
+use crate::tensor::Shape;
 use crate::vision::Preprocessing;
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,9 +24,37 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     arch: Option<Arch>,
-    graph: Graph,
+    graph: Arc<Graph>,
     preprocessing: Preprocessing,
     packed: PackedCache,
+    #[cfg(feature = "onnx")]
+    bound: Option<Bound>,
+}
+
+/// What the graph was made from, and for which shapes.
+#[cfg(feature = "onnx")]
+struct Bound {
+    network: Network,
+    shapes: Vec<Shape>,
+    max_memory: usize,
+}
+
+/// How an ONNX file is read.
+#[cfg(feature = "onnx")]
+#[derive(Clone, Debug)]
+pub struct OnnxOptions {
+    /// Shapes of inputs by name, for [`Model::graph`]: for a network that does not fit batch 1, images of 224×224 and other
+    /// dimensions of 1.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Most bytes that constants which are computed from constants may take.
+    pub max_memory: usize,
+}
+
+#[cfg(feature = "onnx")]
+impl Default for OnnxOptions {
+    fn default() -> Self {
+        OnnxOptions { shapes: Vec::new(), max_memory: 8 << 30 }
+    }
 }
 
 impl Model {
@@ -63,6 +94,45 @@ impl Model {
         Model::from_loaded(safetensors::load_bytes(None, crate::models::builtin::BYTES, Path::new("the built-in model"))?)
     }
 
+    /// Reads an ONNX file. Dimensions that are symbols are bound by the sessions; [`Model::graph`] shows the network with batch 1 and
+    /// images of 224×224.
+    ///
+    /// # Errors
+    /// When the file can't be read or is corrupt, or the network is malformed; one error lists every node that is not supported.
+    #[cfg(feature = "onnx")]
+    pub fn from_onnx(path: impl AsRef<Path>) -> Result<Model> {
+        Model::from_onnx_with(path, &OnnxOptions::default())
+    }
+
+    /// As [`Model::from_onnx`], for a network that needs to know more of its inputs.
+    ///
+    /// # Errors
+    /// As [`Model::from_onnx`], and when no input has a name that the options give a shape.
+    #[cfg(feature = "onnx")]
+    pub fn from_onnx_with(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Model> {
+        Model::from_network(Network::load(path.as_ref())?, options)
+    }
+
+    /// Reads the bytes of an ONNX file that are in memory; tensors in other files are not to be had.
+    ///
+    /// # Errors
+    /// As [`Model::from_onnx_with`]; errors name the file as `bytes in memory`.
+    #[cfg(feature = "onnx")]
+    pub fn from_onnx_bytes(bytes: &[u8], options: &OnnxOptions) -> Result<Model> {
+        Model::from_network(Network::load_bytes(bytes, Path::new("bytes in memory"))?, options)
+    }
+
+    #[cfg(feature = "onnx")]
+    fn from_network(network: Network, options: &OnnxOptions) -> Result<Model> {
+        let shapes = bind_inputs(network.inputs(), 1, None, &options.shapes)?;
+        let graph = passes::optimise(network.bind(&shapes, options.max_memory)?)?;
+        let size = network.inputs().first().map_or([224, 224], |input| input.size);
+        let preprocessing = Preprocessing::for_model(size, &HashMap::new())?;
+        let bound = Bound { network, shapes, max_memory: options.max_memory };
+        let packed = PackedCache::default();
+        Ok(Model(Arc::new(Inner { arch: None, graph: Arc::new(graph), preprocessing, packed, bound: Some(bound) })))
+    }
+
     /// A graph of one's own, BatchNorm folded and epilogues fused.
     ///
     /// # Errors
@@ -76,7 +146,7 @@ impl Model {
     /// # Errors
     /// When the graph is malformed; the error names the node.
     pub fn from_graph_as_is(graph: Graph) -> Result<Model> {
-        graph.infer_shapes(1, graph.input().size)?;
+        passes::check(&graph)?;
         Model::assemble(None, graph, &HashMap::new())
     }
 
@@ -86,7 +156,15 @@ impl Model {
 
     fn assemble(arch: Option<Arch>, graph: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
         let preprocessing = Preprocessing::for_model(graph.input().size, metadata)?;
-        Ok(Model(Arc::new(Inner { arch, graph, preprocessing, packed: PackedCache::default() })))
+        let packed = PackedCache::default();
+        Ok(Model(Arc::new(Inner {
+            arch,
+            graph: Arc::new(graph),
+            preprocessing,
+            packed,
+            #[cfg(feature = "onnx")]
+            bound: None,
+        })))
     }
 
     /// The architecture, if it is one that this crate knows.
@@ -107,7 +185,7 @@ impl Model {
     /// The names of the classes, where the number of outputs tells them: 1,000 of ImageNet or 10 of CIFAR-10.
     pub fn labels(&self) -> Option<&'static [&'static str]> {
         let graph = &self.0.graph;
-        let shapes = graph.infer_shapes(1, graph.input().size).ok()?;
+        let shapes = graph.infer_shapes_for(&graph.input_shapes(1, None, &[]).ok()?).ok()?;
         let output = graph.outputs().first()?;
         crate::vision::labels::labels(*shapes.get(output.0)?.dims().last()?)
     }
@@ -118,6 +196,44 @@ impl Model {
     /// When an option means nothing here, the input size does not fit the network, or memory is over the limit.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self.clone(), options)
+    }
+
+    /// What the inputs may be, with the names of dimensions that the sessions bind.
+    pub fn inputs(&self) -> &[Input] {
+        #[cfg(feature = "onnx")]
+        if let Some(bound) = &self.0.bound {
+            return bound.network.inputs();
+        }
+        self.0.graph.inputs()
+    }
+
+    /// What the outputs are called.
+    pub fn output_names(&self) -> &[String] {
+        self.0.graph.output_names()
+    }
+
+    /// The file that the model was read from, if it is one of ONNX.
+    #[cfg(feature = "onnx")]
+    pub fn onnx(&self) -> Option<&Network> {
+        self.0.bound.as_ref().map(|bound| &bound.network)
+    }
+
+    /// The shapes of all inputs: see [`Graph::input_shapes`].
+    pub(crate) fn input_shapes(&self, batch: usize, size: Option<[usize; 2]>, given: &[(String, Vec<usize>)]) -> Result<Vec<Shape>> {
+        bind_inputs(self.inputs(), batch, size, given)
+    }
+
+    /// The graph to run for these shapes of the inputs.
+    pub(crate) fn graph_for(&self, shapes: &[Shape]) -> Result<Arc<Graph>> {
+        check_inputs(self.inputs(), &self.0.graph.name, shapes)?;
+        #[cfg(feature = "onnx")]
+        if let Some(bound) = &self.0.bound
+            && bound.shapes != shapes
+        {
+            let graph = bound.network.bind(shapes, bound.max_memory)?;
+            return Ok(Arc::new(passes::optimise(graph)?));
+        }
+        Ok(self.0.graph.clone())
     }
 
     pub(crate) fn packed(&self) -> &PackedCache {

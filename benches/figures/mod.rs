@@ -94,6 +94,12 @@ pub fn number(name: &str, default: usize) -> usize {
     option(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} {text}: expected a number")))
 }
 
+/// Numbers that follow an option, joined by commas, or else the defaults.
+pub fn numbers(name: &str, default: Vec<usize>) -> Vec<usize> {
+    let number = |n: &str, text: &str| n.parse().unwrap_or_else(|_| panic!("{name} {text}: expected numbers"));
+    option(name).map_or(default, |text| text.split(',').map(|n| number(n, &text)).collect())
+}
+
 /// Names that follow an option, joined by commas, or else the defaults.
 pub fn names(name: &str, default: &[&str]) -> Vec<String> {
     option(name).map_or_else(|| default.iter().map(|s| s.to_string()).collect(), |text| text.split(',').map(String::from).collect())
@@ -125,6 +131,40 @@ pub fn folder(name: &str) -> std::path::PathBuf {
     let folder = target.join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Seconds of processor time a second that the process uses while nothing runs, a moment after the last run; nothing where the
+/// system does not tell.
+pub fn idle_use(time: Duration) -> Option<f64> {
+    // A session's threads may spin for some microseconds after a run.
+    std::thread::sleep(Duration::from_millis(5));
+    let (before, start) = (processor_time()?, Instant::now());
+    std::thread::sleep(time);
+    let used = processor_time()?.saturating_sub(before);
+    (!time.is_zero()).then(|| used as f64 / 1e9 / start.elapsed().as_secs_f64())
+}
+
+/// Nanoseconds that all threads of this process have run for, as Linux counts them.
+fn processor_time() -> Option<u64> {
+    let first = |text: String| text.split_whitespace().next()?.parse::<u64>().ok();
+    Some(of_threads("schedstat")?.into_iter().filter_map(first).sum())
+}
+
+/// How often threads of this process gave their processor away because they had to wait, and how often it was taken from them or
+/// offered to others, as Linux counts them.
+pub fn switches() -> Option<[u64; 2]> {
+    let texts = of_threads("status")?;
+    let sum = |name: &str| {
+        let value = |text: &String| text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok();
+        texts.iter().filter_map(value).sum()
+    };
+    Some([sum("voluntary_ctxt_switches:"), sum("nonvoluntary_ctxt_switches:")])
+}
+
+/// A file of each thread in Linux's /proc.
+fn of_threads(file: &str) -> Option<Vec<String>> {
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    Some(threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join(file)).ok()).collect())
 }
 
 struct Zeros;

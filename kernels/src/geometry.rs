@@ -15,6 +15,17 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 2] = [Layout::Nchw, Layout::Nchw16c];
+
+    /// The name used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Nchw => "nchw",
+            Layout::Nchw16c => "nchw16c",
+        }
+    }
+
     /// Channels side by side in memory.
     pub fn lanes(self) -> usize {
         match self {

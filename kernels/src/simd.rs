@@ -12,6 +12,8 @@
 pub(crate) trait F32x16: Copy {
     /// Values of this type that the registers hold.
     const REGISTERS: usize;
+    /// Whether a multiply-add can take an operand from memory, which then needs no register.
+    const OPERANDS_IN_MEMORY: bool;
     /// All lanes equal.
     unsafe fn splat(x: f32) -> Self;
     /// Reads sixteen elements.

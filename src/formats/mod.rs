@@ -2,5 +2,7 @@
 
 pub(crate) mod mapped;
 mod names;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod safetensors;
 mod stored;

@@ -1,9 +1,10 @@
 //! Shapes of all values for one input shape, and with them the validation of every node.
 
+use super::dense::DenseKernel;
 use super::{Graph, Node, Op, PoolAttributes};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
-use stridewise_kernels::ConvProblem;
+use stridewise_kernels::{ConvProblem, Isa, KernelTable};
 
 impl Graph {
     /// The shape of every value, indexed as [`ValueId`](super::ValueId)s count, for `batch` images of `size` H×W.
@@ -11,15 +12,28 @@ impl Graph {
     /// # Errors
     /// When a node does not fit the shapes that it reads, or a size overflows; the error names the node.
     pub fn infer_shapes(&self, batch: usize, size: [usize; 2]) -> Result<Vec<Shape>> {
-        let input = Shape::new(&[batch, self.input.channels, size[0], size[1]])?;
-        let mut shapes: Vec<Option<Shape>> = vec![None; self.values.len()];
-        shapes[self.input.value.0] = Some(input);
+        self.infer_shapes_for(&self.input_shapes(batch, Some(size), &[])?)
+    }
+
+    /// The shape of every value for given shapes of the inputs.
+    ///
+    /// # Errors
+    /// As [`Graph::infer_shapes`], and when an input has another shape than the graph allows.
+    pub fn infer_shapes_for(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        self.check_inputs(inputs)?;
+        let table = KernelTable::get(Isa::Portable)?;
+        let mut shapes: Vec<Option<Shape>> = self.values.iter().map(|value| value.constant.as_ref().map(|t| t.shape())).collect();
+        for (input, shape) in self.inputs.iter().zip(inputs) {
+            shapes[input.value.0] = Some(*shape);
+        }
         for node in &self.nodes {
             let refuse = |reason: String| Error::Graph { node: node.name.clone(), reason };
             let inputs: Option<Vec<Shape>> = node.inputs.iter().map(|v| shapes.get(v.0).copied().flatten()).collect();
             let inputs = inputs.ok_or_else(|| refuse("reads a value that no node before it writes".into()))?;
-            let dims = output_dims(node, &inputs)?;
-            let shape = Shape::new(&dims).map_err(|e| refuse(e.to_string()))?;
+            let shape = node.output_shape(&inputs, table).map_err(|e| match e {
+                Error::Graph { .. } => e,
+                other => refuse(other.to_string()),
+            })?;
             match shapes.get_mut(node.output.0) {
                 Some(slot @ None) => *slot = Some(shape),
                 _ => return Err(refuse("writes a value that is written already".into())),
@@ -31,6 +45,23 @@ impl Graph {
         // A value that nothing writes is read by nothing either: its shape is of no consequence.
         let scalar = Shape::new(&[1, 1])?;
         Ok(shapes.into_iter().map(|s| s.unwrap_or(scalar)).collect())
+    }
+}
+
+impl Node {
+    /// The shape of what the node writes.
+    ///
+    /// # Errors
+    /// When it does not fit what it reads.
+    pub(crate) fn output_shape(&self, inputs: &[Shape], table: &'static KernelTable) -> Result<Shape> {
+        match &self.op {
+            Op::Tensor(op) => {
+                let dims: Vec<&[usize]> = inputs.iter().map(|shape| shape.dims()).collect();
+                let refuse = |e: stridewise_kernels::Error| Error::Graph { node: self.name.clone(), reason: e.to_string() };
+                Shape::new(DenseKernel::new(op, &dims, table).map_err(refuse)?.output_shape())
+            }
+            _ => Shape::new(&output_dims(self, inputs)?),
+        }
     }
 }
 
@@ -145,6 +176,7 @@ fn output_dims(node: &Node, inputs: &[Shape]) -> Result<Vec<usize>> {
             vec![n, channels.ok_or_else(|| refuse("the number of channels overflows".into()))?, h, w]
         }
         Op::Activation(_) | Op::Identity | Op::Dropout => x.dims().to_vec(),
+        Op::Tensor(_) => return Err(refuse("an op on tensors is inferred by its kernel".into())),
     })
 }
 

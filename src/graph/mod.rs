@@ -2,15 +2,23 @@
 //!
 //! `models` and `formats` write a graph, `passes` rewrite it, `plan` reads it. Ops and their attributes follow ONNX.
 
+pub(crate) mod dense;
 mod infer;
+mod input;
 mod op;
+mod tensor_op;
 mod weight;
 
+pub use input::{Dim, Input};
+pub(crate) use input::{bind_inputs, check_inputs};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
-pub(crate) use weight::ScaledWeight;
+pub use tensor_op::{ConvTransposeAttributes, TensorOp};
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Names one value of one [`Graph`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -39,19 +47,10 @@ pub struct Node {
 /// What is known of a value.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// The name of the node that computed it before any pass ran, or of the graph's input.
+    /// The name of the node that computed it before any pass ran, or of an input, output or constant of the graph.
     pub name: String,
-}
-
-/// What the graph's input may be.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// The value that holds it.
-    pub value: ValueId,
-    /// C: fixed by the first convolution's weights.
-    pub channels: usize,
-    /// The H and W that the network was made for; other sizes are planned when a session asks for them.
-    pub size: [usize; 2],
+    /// What it is in every run, where that is known.
+    pub constant: Option<Arc<Tensor<f32>>>,
 }
 
 /// A directed acyclic graph of [`Node`]s, stored in topological order.
@@ -61,20 +60,58 @@ pub struct Graph {
     pub name: String,
     pub(crate) values: Vec<Value>,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) input: Input,
+    pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: Vec<ValueId>,
+    /// The names of the outputs, where they are not those of their values.
+    pub(crate) output_names: Vec<String>,
+    node_names: HashSet<String>,
 }
 
 impl Graph {
-    /// A graph with one NCHW input and nothing else.
+    /// A graph with one NCHW input of any batch and size, and nothing else. `size` is what the network was made for.
     pub fn new(name: &str, channels: usize, size: [usize; 2]) -> Graph {
+        let mut graph = Graph::without_inputs(name);
+        let [n, h, w] = ["N", "H", "W"].map(|axis| Dim::Any(axis.into()));
+        let value = graph.add_value("input".into(), None);
+        graph.inputs.push(Input { value, name: "input".into(), dims: vec![n, Dim::Fixed(channels), h, w], size });
+        graph
+    }
+
+    /// A graph with nothing in it.
+    pub fn without_inputs(name: &str) -> Graph {
         Graph {
             name: name.into(),
-            values: vec![Value { name: "input".into() }],
+            values: Vec::new(),
             nodes: Vec::new(),
-            input: Input { value: ValueId(0), channels, size },
+            inputs: Vec::new(),
             outputs: Vec::new(),
+            output_names: Vec::new(),
+            node_names: HashSet::new(),
         }
+    }
+
+    /// Adds an input behind those that are there.
+    ///
+    /// # Errors
+    /// When another input has the name.
+    pub fn add_input(&mut self, name: impl Into<String>, dims: Vec<Dim>) -> Result<ValueId> {
+        let name = name.into();
+        if self.inputs.iter().any(|input| input.name == name) {
+            return Err(Error::Graph { node: name, reason: "another input has the same name".into() });
+        }
+        let value = self.add_value(name.clone(), None);
+        self.inputs.push(Input { value, name, dims, size: input::DEFAULT_SIZE });
+        Ok(value)
+    }
+
+    /// Adds a value that is the same in every run.
+    pub fn add_constant(&mut self, name: impl Into<String>, tensor: Arc<Tensor<f32>>) -> ValueId {
+        self.add_value(name.into(), Some(tensor))
+    }
+
+    fn add_value(&mut self, name: String, constant: Option<Arc<Tensor<f32>>>) -> ValueId {
+        self.values.push(Value { name, constant });
+        ValueId(self.values.len() - 1)
     }
 
     /// Appends a node that reads values that already exist; returns the value that it writes.
@@ -84,28 +121,44 @@ impl Graph {
         if let Some(v) = inputs.iter().find(|v| v.0 >= self.values.len()) {
             return Err(refuse(format!("input {} does not exist", v.0)));
         }
-        if self.nodes.iter().any(|n| n.name == name) {
+        if !self.node_names.insert(name.clone()) {
             return Err(refuse("another node has the same name".into()));
         }
-        let output = ValueId(self.values.len());
-        self.values.push(Value { name: name.clone() });
+        let output = self.add_value(name.clone(), None);
         self.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
         Ok(output)
     }
 
-    /// Says which values a run returns, in order.
+    /// Says which values a run returns, in order. They are called what their nodes are called.
     pub fn set_outputs(&mut self, outputs: &[ValueId]) {
         self.outputs = outputs.to_vec();
+        self.output_names = outputs.iter().map(|v| self.values.get(v.0).map_or_else(String::new, |value| value.name.clone())).collect();
     }
 
-    /// The graph's input.
+    /// Says which values a run returns, in order, and what they are called.
+    pub fn set_named_outputs(&mut self, outputs: &[(String, ValueId)]) {
+        self.outputs = outputs.iter().map(|(_, value)| *value).collect();
+        self.output_names = outputs.iter().map(|(name, _)| name.clone()).collect();
+    }
+
+    /// The first input: the only one of a network that reads images and nothing else. One without a name where there is none.
     pub fn input(&self) -> &Input {
-        &self.input
+        self.inputs.first().unwrap_or(&input::NONE)
+    }
+
+    /// All inputs, in order.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
     }
 
     /// The values that a run returns.
     pub fn outputs(&self) -> &[ValueId] {
         &self.outputs
+    }
+
+    /// What the outputs are called, in their order.
+    pub fn output_names(&self) -> &[String] {
+        &self.output_names
     }
 
     /// The nodes, each after all whose values it reads.
@@ -121,5 +174,10 @@ impl Graph {
     /// The number of values; ids run from 0.
     pub fn value_count(&self) -> usize {
         self.values.len()
+    }
+
+    /// Whether a node has the name.
+    pub(crate) fn has_node(&self, name: &str) -> bool {
+        self.node_names.contains(name)
     }
 }

@@ -1,6 +1,6 @@
 //! The operations a graph is made of, named after ONNX and with its attribute semantics.
 
-use super::Weight;
+use super::{TensorOp, Weight};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -122,6 +122,8 @@ pub enum Op {
     Identity,
     /// The value itself: dropout does nothing in inference.
     Dropout,
+    /// An op on tensors of any rank.
+    Tensor(TensorOp),
 }
 
 impl Op {
@@ -144,6 +146,7 @@ impl Op {
             Op::Slice { .. } => "Slice",
             Op::Pad { .. } => "Pad",
             Op::Dropout => "Dropout",
+            Op::Tensor(op) => op.name(),
         }
     }
 }

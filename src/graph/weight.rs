@@ -22,6 +22,8 @@ pub struct Weight {
     shape: Shape,
     source: Source,
     factors: Option<Arc<[f64]>>,
+    /// Of the elements, where those of one node are not the same in every graph of a model.
+    content: u64,
 }
 
 #[derive(Clone)]
@@ -33,7 +35,7 @@ enum Source {
 impl Weight {
     /// Weights of a shape that are kept elsewhere.
     pub fn stored(shape: Shape, source: Arc<dyn StoredWeight>) -> Weight {
-        Weight { shape, source: Source::Stored(source), factors: None }
+        Weight { shape, source: Source::Stored(source), factors: None, content: 0 }
     }
 
     /// The shape, OC first.
@@ -53,6 +55,22 @@ impl Weight {
         self.factors = Some(factors.iter().zip(before).map(|(new, old)| new * old).collect());
     }
 
+    /// Weights whose fingerprint tells them from others of the same node.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn told_apart(mut self) -> Weight {
+        if let Source::Memory(tensor) = &self.source {
+            self.content = tensor.as_slice().iter().fold(FINGERPRINT, |hash, value| mixed(hash, u64::from(value.to_bits())));
+        }
+        self
+    }
+
+    /// A number that differs, but for a rare chance, where the factors or a bias do.
+    pub(crate) fn fingerprint(&self, bias: Option<&[f32]>) -> u64 {
+        let factors = self.factors.as_deref().unwrap_or(&[]).iter().map(|f| f.to_bits());
+        let bias = bias.unwrap_or(&[]).iter().map(|b| u64::from(b.to_bits()));
+        factors.chain([u64::MAX, self.content]).chain(bias).fold(FINGERPRINT, mixed)
+    }
+
     /// The weights, row-major, a piece at a time; `node` names them in errors.
     pub(crate) fn source<'a>(&'a self, node: &'a str) -> ScaledWeight<'a> {
         ScaledWeight { weight: self, node }
@@ -70,6 +88,15 @@ impl Weight {
     }
 }
 
+/// Where a fingerprint begins.
+const FINGERPRINT: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// A fingerprint with 64 bits more: FNV-1a over words; high bits come down by the shift.
+fn mixed(hash: u64, bits: u64) -> u64 {
+    let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
+    product ^ product >> 32
+}
+
 /// Weights as a convolution is packed from them.
 pub(crate) struct ScaledWeight<'a> {
     weight: &'a Weight,
@@ -81,38 +108,41 @@ impl WeightSource for ScaledWeight<'_> {
 
     fn read<'a>(&'a self, elements: Range<usize>, buffer: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         let shape = self.weight.shape;
-        let start = elements.start;
-        let memory = match &self.weight.source {
-            Source::Memory(tensor) => Some(tensor.as_slice().get(elements.clone()).ok_or_else(|| Error::Shape {
-                what: format!("the weights of `{}`", self.node),
-                expected: format!("elements {elements:?}"),
-                found: shape.to_string(),
-            })?),
-            Source::Stored(_) => None,
-        };
-        if let (Some(memory), None) = (memory, &self.weight.factors) {
-            return Ok(memory);
-        }
-        buffer.clear();
-        let count = elements.len();
-        buffer
-            .try_reserve_exact(count)
-            .map_err(|_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) })?;
-        match (memory, &self.weight.source) {
-            (None, Source::Stored(stored)) => {
-                buffer.resize(count, 0.0);
-                stored.read(start, buffer)?;
+        let (start, count) = (elements.start, elements.len());
+        match &self.weight.source {
+            Source::Memory(tensor) => {
+                let missing = || Error::Shape {
+                    what: format!("the weights of `{}`", self.node),
+                    expected: format!("elements {elements:?}"),
+                    found: shape.to_string(),
+                };
+                let values = tensor.as_slice().get(elements.clone()).ok_or_else(missing)?;
+                if self.weight.factors.is_none() {
+                    return Ok(values);
+                }
+                room(buffer, count)?.copy_from_slice(values);
             }
-            (memory, _) => buffer.extend_from_slice(memory.unwrap_or_default()),
+            Source::Stored(stored) => stored.read(start, room(buffer, count)?)?,
         }
+        let values = &mut buffer[..count];
         if let Some(factors) = &self.weight.factors {
-            scale(buffer, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
+            scale(values, start, shape.elements() / factors.len().max(1), factors).map_err(|channel| Error::Graph {
                 node: self.node.into(),
                 reason: format!("with a BatchNorm folded in, its weights are not finite in channel {channel}"),
             })?;
         }
-        Ok(buffer)
+        Ok(values)
     }
+}
+
+/// The first `count` elements of a buffer, whatever they are, which is made longer if need be.
+fn room(buffer: &mut Vec<f32>, count: usize) -> Result<&mut [f32]> {
+    if buffer.len() < count {
+        let out_of_memory = |_| stridewise_kernels::Error::OutOfMemory { bytes: count.saturating_mul(size_of::<f32>()) };
+        buffer.try_reserve_exact(count - buffer.len()).map_err(out_of_memory)?;
+        buffer.resize(count, 0.0);
+    }
+    Ok(&mut buffer[..count])
 }
 
 /// Multiplies elements, from the `start`-th on of rows of `row`, by the factors of their rows. Refuses the first row that is then not
@@ -144,7 +174,7 @@ impl From<Tensor<f32>> for Weight {
 
 impl From<Arc<Tensor<f32>>> for Weight {
     fn from(tensor: Arc<Tensor<f32>>) -> Weight {
-        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None }
+        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None, content: 0 }
     }
 }
 

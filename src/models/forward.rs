@@ -181,7 +181,7 @@ impl Forward<'_> {
 
     /// Adds a node named after `name`, numbered when the name is taken.
     fn add(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
-        let taken = |name: &str| self.graph.nodes().iter().any(|n| n.name == name);
+        let taken = |name: &str| self.graph.has_node(name);
         let mut unique = name.to_string();
         let mut count = 0;
         while taken(&unique) {

@@ -19,18 +19,28 @@ pub(super) fn remove_identities(graph: &mut Graph) {
     graph.nodes.retain(|n| replaced[n.output.0] == n.output);
 }
 
-/// Removes nodes whose value reaches no output, then numbers the values anew.
-pub(super) fn remove_unread(graph: &mut Graph) {
+/// Which values reach an output; inputs do, read or not.
+fn needed(graph: &Graph) -> Vec<bool> {
     let mut needed = vec![false; graph.values.len()];
-    needed[graph.input.value.0] = true;
-    for output in &graph.outputs {
-        needed[output.0] = true;
-    }
+    graph.inputs.iter().for_each(|input| needed[input.value.0] = true);
+    graph.outputs.iter().for_each(|output| needed[output.0] = true);
     for node in graph.nodes.iter().rev() {
         if needed[node.output.0] {
             node.inputs.iter().for_each(|v| needed[v.0] = true);
         }
     }
+    needed
+}
+
+/// Removes nodes whose value reaches no output.
+pub(super) fn drop_unread(graph: &mut Graph) {
+    let needed = needed(graph);
+    graph.nodes.retain(|n| needed[n.output.0]);
+}
+
+/// Removes nodes whose value reaches no output, then numbers the values anew.
+pub(super) fn remove_unread(graph: &mut Graph) {
+    let needed = needed(graph);
     graph.nodes.retain(|n| needed[n.output.0]);
 
     let mut renumbered = vec![ValueId(0); graph.values.len()];
@@ -40,7 +50,7 @@ pub(super) fn remove_unread(graph: &mut Graph) {
     let mut needed = needed.iter();
     graph.values.retain(|_| needed.next() == Some(&true));
     let renumber = |v: &mut ValueId| *v = renumbered[v.0];
-    renumber(&mut graph.input.value);
+    graph.inputs.iter_mut().for_each(|input| renumber(&mut input.value));
     graph.outputs.iter_mut().for_each(renumber);
     for node in &mut graph.nodes {
         node.inputs.iter_mut().for_each(renumber);

@@ -1,6 +1,7 @@
-//! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, never on the processor, so
-//! that results are the same everywhere.
+//! Which algorithm a convolution gets, and why. The choice depends on the shape and the options, so that results are the same
+//! everywhere; on the processor only where measured times are given.
 
+use super::{Preference, Request};
 use crate::error::Error;
 use stridewise_kernels::conv::{Algorithm, Winograd};
 use stridewise_kernels::{ConvProblem, Layout};
@@ -55,13 +56,39 @@ pub(super) struct Choice {
 /// the time is saved, at 1024 and 512 a twentieth is lost.
 const GATHERED_OC: usize = 2048;
 
-pub(super) fn choose(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
+pub(super) fn choose(problem: &ConvProblem, input: Layout, request: &Request<'_>) -> Choice {
+    let preferred = match request.preference {
+        Preference::Rules => None,
+        Preference::Tuned(tuning) => tuning
+            .fastest(&request.setting(problem, input), &candidates(problem, input, request.numerics))
+            .map(|algorithm| Choice { algorithm, reason: "tuned: the fastest of those measured on this processor" }),
+        Preference::Trial(algorithm) => candidates(problem, input, request.numerics)
+            .contains(&algorithm)
+            .then_some(Choice { algorithm, reason: "on trial: its time is taken" }),
+    };
+    preferred.unwrap_or_else(|| by_rule(problem, input, request.numerics))
+}
+
+/// What may compute a problem, and would not need a halo out of all proportion.
+pub(crate) fn candidates(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Vec<Algorithm> {
+    let allowed = |a: &Algorithm| numerics == Numerics::Fast || !matches!(a, Algorithm::Winograd(_));
+    if reaches_beyond(problem) {
+        return vec![by_rule(problem, input, numerics).algorithm];
+    }
+    Algorithm::ALL.into_iter().filter(|a| allowed(a) && a.check(problem, input).is_ok()).collect()
+}
+
+/// True when a window can lie in the padding alone.
+fn reaches_beyond(problem: &ConvProblem) -> bool {
     let extent = |axis: usize| problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
-    let beyond = (0..4).any(|side| problem.pads[side] >= extent(side % 2));
+    (0..4).any(|side| problem.pads[side] >= extent(side % 2))
+}
+
+fn by_rule(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
     if problem.is_depthwise() && input == Layout::Nchw16c {
         // With any padding: no other algorithm computes it from blocks.
         Choice { algorithm: Algorithm::Depthwise, reason: "one kernel a channel" }
-    } else if beyond {
+    } else if reaches_beyond(problem) {
         Choice { algorithm: Algorithm::Im2colGemm, reason: "padding beyond the kernel: a halo would be mostly zeros" }
     } else if input == Layout::Nchw {
         Choice { algorithm: Algorithm::Direct, reason: "few input channels: reads the NCHW planes" }

@@ -1,32 +1,40 @@
-//! Which buffer each value lives in, and how it is laid out: NCHW16c, but NCHW for an input of few channels that only
-//! convolutions read. A value that is another one under a new shape (flatten, identity, dropout) shares its buffer.
+//! In which form each value is held: NCHW16c where the ops around it work in blocks of channels, row-major otherwise. A value that
+//! is another one under a new shape (flatten, reshape, identity, dropout) shares its buffer.
 
-use super::algorithm::{self, Numerics};
+use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Op, ValueId};
+use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
 use crate::tensor::Shape;
 use stridewise_kernels::{ConvProblem, Geometry, Halo, Layout};
 
-/// The buffer of each value.
-pub(super) struct Buffers {
-    /// For each value the one whose buffer it shares; itself where it has its own.
-    pub root: Vec<ValueId>,
-    /// For each root its geometry.
-    pub geometry: Vec<Geometry>,
+/// How a value is held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Form {
+    /// NCHW16c.
+    Blocked,
+    /// Row-major. The input of a network's first convolutions may have a halo.
+    Dense,
 }
 
-impl Buffers {
-    pub fn geometry_of(&self, value: ValueId) -> Geometry {
-        self.geometry[self.root[value.0].0]
-    }
+/// The form of every value and node.
+pub(super) struct Forms {
+    /// For each value the form in which its node writes it.
+    pub home: Vec<Form>,
+    /// For each node the form of what it reads and writes.
+    pub node: Vec<Form>,
+    /// For each value the one whose buffer it shares, blocked and dense; itself where it has its own.
+    roots: [Vec<ValueId>; 2],
+    /// For each value the border that its readers need, blocked or as planes.
+    halos: [Vec<Halo>; 2],
 }
 
-/// N, C, H, W of a value; `[N, F]` counts as F channels of one pixel.
-pub(super) fn dims4(shape: &Shape, node: &str) -> Result<[usize; 4]> {
-    match *shape.dims() {
-        [n, c, h, w] => Ok([n, c, h, w]),
-        [n, f] => Ok([n, f, 1, 1]),
-        _ => Err(Error::Graph { node: node.into(), reason: format!("a value of shape {shape} has neither 4 nor 2 dimensions") }),
+/// N, C, H, W of a value; `[N, F]` counts as F channels of one pixel, `[N, C, L]` as one row.
+pub(super) fn dims4(dims: &[usize]) -> Option<[usize; 4]> {
+    match *dims {
+        [n, c, h, w] => Some([n, c, h, w]),
+        [n, c, l] => Some([n, c, 1, l]),
+        [n, f] => Some([n, f, 1, 1]),
+        _ => None,
     }
 }
 
@@ -49,51 +57,167 @@ pub(super) fn problem_of(node: &Node, [n, c, h, w]: [usize; 4]) -> Option<ConvPr
     }
 }
 
-pub(super) fn assign(graph: &Graph, shapes: &[Shape], numerics: Numerics) -> Result<Buffers> {
-    let mut root: Vec<ValueId> = (0..graph.value_count()).map(ValueId).collect();
-    for node in graph.nodes() {
-        let source = node.inputs.first().map(|v| root[v.0]);
-        if let (true, Some(source)) = (shares_buffer(graph, shapes, node), source) {
-            root[node.output.0] = source;
-        }
+/// The nodes that read each value.
+fn readers(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); graph.value_count()];
+    for (index, node) in graph.nodes().iter().enumerate() {
+        node.inputs.iter().for_each(|v| readers[v.0].push(index));
     }
-    let input = graph.input().value;
-    let mut layouts = vec![Layout::Nchw16c; graph.value_count()];
-    let mut readers = graph.nodes().iter().filter(|n| n.inputs.iter().any(|v| root[v.0] == input)).peekable();
-    // A residual is added block by block, so that as one the input is none of planes.
-    let convolves = |n: &Node| matches!(n.op, Op::Conv { .. }) && n.inputs.iter().skip(1).all(|v| root[v.0] != input);
-    if graph.input().channels < stridewise_kernels::BLOCK && readers.peek().is_some() && readers.all(convolves) {
-        layouts[input.0] = Layout::Nchw;
-    }
-    let mut halos = vec![Halo::NONE; graph.value_count()];
-    for node in graph.nodes() {
-        let Some(source) = node.inputs.first().map(|v| root[v.0]) else { continue };
-        if let Some(problem) = problem_of(node, dims4(&shapes[source.0], &node.name)?) {
-            problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
-            let choice = algorithm::choose(&problem, layouts[source.0], numerics);
-            halos[source.0] = halos[source.0].union(choice.algorithm.required_halo(&problem));
-        }
-    }
-    let mut geometry = Vec::with_capacity(shapes.len());
-    for (value, shape) in shapes.iter().enumerate() {
-        let name = &graph.values[value].name;
-        let refuse = |e: stridewise_kernels::Error| Error::Graph { node: name.clone(), reason: e.to_string() };
-        geometry.push(Geometry::new(layouts[value], dims4(shape, name)?, halos[value]).map_err(refuse)?);
-    }
-    Ok(Buffers { root, geometry })
+    readers
 }
 
-/// True for a node that computes nothing: its readers read its input.
-fn shares_buffer(graph: &Graph, shapes: &[Shape], node: &Node) -> bool {
-    match node.op {
-        Op::Identity | Op::Dropout => true,
-        // Flattening moves nothing when there is one pixel. Otherwise a Gemm can read the image in its own order, and the
-        // output is converted to row-major in any case.
-        Op::Flatten => {
-            let one_pixel = node.inputs.first().is_some_and(|v| shapes[v.0].dims().iter().skip(2).all(|&d| d == 1));
-            let readers_do = graph.nodes().iter().filter(|n| n.inputs.contains(&node.output)).all(|n| matches!(n.op, Op::Gemm { .. }));
-            one_pixel || readers_do
+impl Forms {
+    pub fn of(graph: &Graph, shapes: &[Shape], request: &Request<'_>) -> Result<Forms> {
+        let count = graph.value_count();
+        let own: Vec<ValueId> = (0..count).map(ValueId).collect();
+        let mut forms = Forms {
+            home: vec![Form::Dense; count],
+            node: vec![Form::Dense; graph.nodes().len()],
+            roots: [own.clone(), own],
+            halos: [vec![Halo::NONE; count], vec![Halo::NONE; count]],
+        };
+        let readers = readers(graph);
+        for input in graph.inputs() {
+            let blocked = |index: &usize| !matches!(graph.nodes[*index].op, Op::Tensor(_) | Op::Identity | Op::Dropout);
+            if readers[input.value.0].iter().any(blocked) && dims4(shapes[input.value.0].dims()).is_some() {
+                forms.home[input.value.0] = Form::Blocked;
+            }
         }
-        _ => false,
+        for (index, node) in graph.nodes().iter().enumerate() {
+            forms.decide(graph, shapes, index, node, &readers);
+        }
+        forms.choose_planes(graph, shapes);
+        for (index, node) in graph.nodes().iter().enumerate() {
+            if let (Some(problem), Some(&x)) = (forms.problem(graph, shapes, index)?, node.inputs.first()) {
+                problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
+                let halo = algorithm::choose(&problem, forms.node[index].layout(), request).algorithm.required_halo(&problem);
+                let form = forms.node[index];
+                let root = forms.root(x, form).0;
+                let needed = &mut forms.halos[form as usize][root];
+                *needed = needed.union(halo);
+            }
+        }
+        Ok(forms)
+    }
+
+    fn decide(&mut self, graph: &Graph, shapes: &[Shape], index: usize, node: &Node, readers: &[Vec<usize>]) {
+        let (output, first) = (node.output.0, node.inputs.first().copied());
+        let form = match (&node.op, first) {
+            (Op::Identity | Op::Dropout, Some(x)) => {
+                self.alias(node.output, x, true);
+                self.home[x.0]
+            }
+            (Op::Flatten | Op::Tensor(TensorOp::Reshape(_)), Some(x)) => {
+                let [from, to] = [shapes[x.0], shapes[output]].map(|shape| dims4(shape.dims()));
+                // Otherwise a Gemm can read the image in its own order.
+                let images = shapes[x.0].dims().len() == 4 && matches!(node.op, Op::Flatten);
+                let gemms = images && readers[output].iter().all(|&r| matches!(graph.nodes[r].op, Op::Gemm { .. }));
+                let blocked = self.home[x.0] == Form::Blocked && (from == to && from.is_some() || gemms);
+                self.alias(node.output, x, blocked);
+                if blocked { Form::Blocked } else { Form::Dense }
+            }
+            (Op::Tensor(op), _) => {
+                // In the form of the largest of what it reads.
+                let computed = node.inputs.iter().filter(|v| graph.values[v.0].constant.is_none());
+                let largest = computed.max_by_key(|v| (shapes[v.0].elements(), self.home[v.0] == Form::Blocked));
+                let blocked = largest.is_some_and(|v| self.home[v.0] == Form::Blocked);
+                let blocked = blocked && blocked::supports(op, graph, shapes, node);
+                if blocked { Form::Blocked } else { Form::Dense }
+            }
+            _ => Form::Blocked,
+        };
+        (self.node[index], self.home[output]) = (form, form);
+    }
+
+    fn alias(&mut self, value: ValueId, of: ValueId, blocked: bool) {
+        if blocked {
+            self.roots[0][value.0] = self.roots[0][of.0];
+        }
+        self.roots[1][value.0] = self.roots[1][of.0];
+    }
+
+    /// Few channels that only convolutions read stay planes: blocks of them would be mostly zeros.
+    fn choose_planes(&mut self, graph: &Graph, shapes: &[Shape]) {
+        let mut by_root: Vec<Vec<(usize, usize)>> = vec![Vec::new(); graph.value_count()];
+        for (index, node) in graph.nodes().iter().enumerate() {
+            for (place, value) in node.inputs.iter().enumerate() {
+                by_root[self.root(*value, self.home[value.0]).0].push((index, place));
+            }
+        }
+        let inputs: Vec<ValueId> = graph.inputs().iter().map(|input| input.value).collect();
+        let written = graph.nodes().iter().filter(|n| matches!(n.op, Op::Tensor(_))).map(|n| n.output);
+        for value in inputs.iter().copied().chain(written) {
+            let [_, channels, _, _] = *shapes[value.0].dims() else { continue };
+            let input = inputs.contains(&value);
+            if channels >= stridewise_kernels::BLOCK || by_root[value.0].is_empty() || (!input && self.home[value.0] == Form::Blocked) {
+                continue;
+            }
+            let convolves = |&(index, place): &(usize, usize)| match &graph.nodes[index].op {
+                // A residual is added block by block, so that as one it is none of planes. Only an input is copied in with a halo.
+                Op::Conv { attributes, .. } => place == 0 && (input || attributes.pads == [0; 4]),
+                Op::Identity | Op::Dropout => true,
+                _ => false,
+            };
+            let nothing = |&(index, _): &(usize, usize)| matches!(graph.nodes[index].op, Op::Identity | Op::Dropout);
+            if by_root[value.0].iter().all(convolves) && !by_root[value.0].iter().all(nothing) {
+                self.home[value.0] = Form::Dense;
+                for &(index, _) in &by_root[value.0] {
+                    self.node[index] = Form::Dense;
+                    if nothing(&(index, 0)) {
+                        self.home[graph.nodes[index].output.0] = Form::Dense;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The value whose buffer of a form a value shares.
+    pub fn root(&self, value: ValueId, form: Form) -> ValueId {
+        self.roots[form as usize][value.0]
+    }
+
+    /// True for a node that computes nothing: its readers read its input.
+    pub fn is_alias(&self, value: ValueId) -> bool {
+        self.roots[1][value.0] != value
+    }
+
+    /// The geometry of a value's buffer of a form.
+    ///
+    /// # Errors
+    /// When the value can't be blocked, or the buffer does not fit the address space.
+    pub fn geometry(&self, graph: &Graph, shapes: &[Shape], value: ValueId, form: Form) -> Result<Geometry> {
+        let root = self.root(value, form);
+        let (shape, name) = (shapes[root.0], &graph.values[root.0].name);
+        let refuse = |reason: String| Error::Graph { node: name.clone(), reason };
+        let dims = match (dims4(shape.dims()), form) {
+            (Some(dims), _) => dims,
+            (None, Form::Dense) => [1, 1, 1, shape.elements()],
+            (None, Form::Blocked) => return Err(refuse(format!("a value of shape {shape} has neither 2, 3 nor 4 dimensions"))),
+        };
+        Geometry::new(form.layout(), dims, self.halos[form as usize][root.0]).map_err(|e| refuse(e.to_string()))
+    }
+
+    /// The convolution that a node is, if it is one.
+    pub fn problem(&self, graph: &Graph, shapes: &[Shape], index: usize) -> Result<Option<ConvProblem>> {
+        let node = &graph.nodes()[index];
+        let Some(&x) = node.inputs.first() else { return Ok(None) };
+        if !matches!(node.op, Op::Conv { .. } | Op::Gemm { .. }) {
+            return Ok(None);
+        }
+        let shape = shapes[self.root(x, self.node[index]).0];
+        let dims = dims4(shape.dims()).ok_or_else(|| {
+            let reason = format!("it reads a value of shape {shape}, which is no image");
+            Error::Graph { node: node.name.clone(), reason }
+        })?;
+        Ok(problem_of(node, dims))
+    }
+}
+
+impl Form {
+    pub fn layout(self) -> Layout {
+        match self {
+            Form::Blocked => Layout::Nchw16c,
+            Form::Dense => Layout::Nchw,
+        }
     }
 }

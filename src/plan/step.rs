@@ -1,34 +1,89 @@
 //! One step of a plan: a kernel call with its buffers, and what `explain` says of it.
 
 use crate::error::{Error, Result};
+use crate::graph::dense::DenseKernel;
 use crate::graph::{Activation, ValueId};
 use crate::tensor::Shape;
 use std::ops::Range;
+use stridewise_kernels::blocked::{Channels, Combine, Depth, InstanceNorm, Lrn, Map, Resample, Window};
 use stridewise_kernels::conv::{Conv, Residual};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::Pool;
-use stridewise_kernels::{Executor, Geometry, Isa, layout, softmax};
+use stridewise_kernels::{AlignedBuffer, Executor, Geometry, Isa, layout, softmax};
 
 /// What a step computes.
 pub(crate) enum Compute {
     Conv(Box<Conv>),
     Pool(Pool),
     Elementwise(Elementwise),
-    Copy { from: Geometry, step: [usize; 2], before: usize, to: Geometry },
-    Flatten { from: Geometry, to: Geometry },
-    Softmax { from: Geometry, to: Geometry },
+    Copy {
+        from: Geometry,
+        step: [usize; 2],
+        before: usize,
+        to: Geometry,
+    },
+    Softmax {
+        from: Geometry,
+        to: Geometry,
+    },
+    Map(Map),
+    Combine(Box<Combine>),
+    Channels(Channels),
+    Window(Window),
+    Resample(Box<Resample>),
+    Depth(Depth),
+    InstanceNorm(Box<InstanceNorm>),
+    Lrn(Lrn),
+    Dense(Box<DenseKernel>),
+    /// From row-major to another layout.
+    ToLayout(Geometry),
+    /// From another layout to row-major.
+    ToDense(Geometry),
+}
+
+impl Compute {
+    /// Elements of scratch memory for a number of threads.
+    pub fn scratch_len(&self, threads: usize) -> usize {
+        match self {
+            Compute::Conv(conv) => conv.scratch_per_thread().saturating_mul(threads),
+            Compute::Lrn(lrn) => lrn.scratch_len(threads),
+            Compute::Dense(kernel) => kernel.scratch_len(threads),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of weights that the kernel holds.
+    pub fn weight_bytes(&self) -> usize {
+        match self {
+            Compute::Conv(conv) => conv.weight_bytes(),
+            Compute::Dense(kernel) => kernel.packed_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// What a step reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A part of the arena.
+    Arena(Range<usize>),
+    /// One of the plan's constants.
+    Constant(usize),
+    /// What the kernel holds already.
+    Packed,
 }
 
 /// A kernel call: which, from where, to where.
 pub(crate) struct Step {
     pub compute: Compute,
-    pub inputs: Vec<Range<usize>>,
+    pub inputs: Vec<Source>,
     pub output: Range<usize>,
-    /// The output takes the place of the second input, the residual.
-    pub in_place: bool,
+    /// The input in whose place the output is written.
+    pub in_place: Option<usize>,
     /// Of the output.
     pub geometry: Geometry,
-    pub value: (ValueId, Shape),
+    /// What is written; nothing where a value only changes its form.
+    pub value: Option<(ValueId, Shape)>,
     /// Values that share the output's buffer under another shape.
     pub aliases: Vec<(ValueId, Shape)>,
     pub info: StepInfo,
@@ -105,16 +160,22 @@ impl StepInfo {
     }
 }
 
+/// Inputs that a step passes to its kernel without asking for memory.
+const FEW: usize = 64;
+
 impl Step {
     /// Runs the step on the arena.
-    pub fn run(&self, executor: &dyn Executor, arena: &mut [f32], scratch: &mut [f32]) -> Result<()> {
+    pub fn run(&self, executor: &dyn Executor, arena: &mut [f32], constants: &[AlignedBuffer], scratch: &mut [f32]) -> Result<()> {
         let (before, output, after) = split(arena, &self.output)?;
         // A value that is not the output lies entirely on one side of it: the arena never overlaps values that live together.
         let input = |index: usize| -> Result<&[f32]> {
-            let range = self.inputs.get(index).ok_or_else(|| self.corrupt())?;
-            let slice = match range.start.checked_sub(self.output.end) {
-                Some(start) => after.get(start..start + range.len()),
-                None => before.get(range.clone()),
+            let slice = match self.inputs.get(index).ok_or_else(|| self.corrupt())? {
+                Source::Packed => return Ok(&[]),
+                Source::Constant(constant) => constants.get(*constant).map(|buffer| &buffer[..]),
+                Source::Arena(range) => match range.start.checked_sub(self.output.end) {
+                    Some(start) => after.get(start..start + range.len()),
+                    None => before.get(range.clone()),
+                },
             };
             slice.ok_or_else(|| self.corrupt())
         };
@@ -122,7 +183,7 @@ impl Step {
             Compute::Conv(conv) => {
                 let residual = match self.inputs.len() {
                     1 => Residual::None,
-                    _ if self.in_place => Residual::InPlace,
+                    _ if self.in_place.is_some() => Residual::InPlace,
                     _ => Residual::Buffer(input(1)?),
                 };
                 conv.run(executor, input(0)?, residual, output, scratch)?;
@@ -133,11 +194,41 @@ impl Step {
                 op.run(executor, input(0)?, second, output)?;
             }
             Compute::Copy { from, step, before, to } => layout::copy_strided(executor, input(0)?, from, *step, *before, output, to)?,
-            Compute::Flatten { from, to } => layout::flatten(executor, input(0)?, from, output, to)?,
             Compute::Softmax { from, to } => {
                 layout::copy_strided(executor, input(0)?, from, [1, 1], 0, output, to)?;
                 for row in output.chunks_exact_mut(to.image_stride()) {
                     softmax::softmax_rows(&mut row[..to.c()], to.c());
+                }
+            }
+            Compute::Map(map) if self.in_place.is_some() => map.run_in_place(executor, output)?,
+            Compute::Map(map) => map.run(executor, input(0)?, output)?,
+            Compute::Combine(combine) if self.in_place.is_some() => combine.run_in_place(executor, output, input(1)?)?,
+            Compute::Combine(combine) => combine.run(executor, input(0)?, input(1)?, output)?,
+            Compute::Window(window) => window.run(executor, input(0)?, output)?,
+            Compute::Resample(resample) => resample.run(executor, input(0)?, output)?,
+            Compute::Depth(depth) => depth.run(executor, input(0)?, output)?,
+            Compute::InstanceNorm(norm) => norm.run(executor, input(0)?, output)?,
+            Compute::Lrn(lrn) => lrn.run(executor, input(0)?, output, scratch)?,
+            Compute::ToLayout(geometry) => layout::from_nchw(executor, input(0)?, geometry, output)?,
+            Compute::ToDense(geometry) => layout::to_nchw(executor, input(0)?, geometry, output)?,
+            Compute::Dense(kernel) if self.in_place.is_some() => kernel.run_in_place(executor, output)?,
+            Compute::Channels(_) | Compute::Dense(_) => {
+                let mut few: [&[f32]; FEW] = [&[]; FEW];
+                let mut many;
+                let inputs = match few.get_mut(..self.inputs.len()) {
+                    Some(few) => few,
+                    None => {
+                        many = vec![&[][..]; self.inputs.len()];
+                        &mut many[..]
+                    }
+                };
+                for (index, slot) in inputs.iter_mut().enumerate() {
+                    *slot = input(index)?;
+                }
+                match &self.compute {
+                    Compute::Channels(channels) => channels.run(executor, inputs, output)?,
+                    Compute::Dense(kernel) => kernel.run(executor, inputs, output, scratch)?,
+                    _ => {}
                 }
             }
         }

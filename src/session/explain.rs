@@ -40,7 +40,7 @@ pub(super) fn table(session: &Session) -> String {
     let macs: u64 = steps.iter().map(|s| s.macs).sum();
     let _ = writeln!(
         text,
-        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {}, {} on {} thread{}; {:.1} MB of activations, {:.1} MB of packed weights",
+        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {}, {} on {} thread{}; {:.1} MB of memory required ({:.1} arena, {:.1} scratch), {:.1} MB of packed weights",
         steps.len(),
         macs as f64 / 1e9,
         session.input_shape(),
@@ -50,6 +50,8 @@ pub(super) fn table(session: &Session) -> String {
         session.threads(),
         if session.threads() == 1 { "" } else { "s" },
         session.memory_required() as f64 / 1e6,
+        session.arena_bytes() as f64 / 1e6,
+        (session.memory_required() - session.arena_bytes()) as f64 / 1e6,
         session.weight_bytes() as f64 / 1e6,
     );
     text

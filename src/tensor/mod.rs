@@ -6,6 +6,7 @@ pub(crate) mod half;
 pub mod npy;
 mod shape;
 
+pub(crate) use shape::MAX_RANK;
 pub use shape::Shape;
 
 use crate::error::{Error, Result};

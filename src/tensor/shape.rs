@@ -13,6 +13,9 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// One element without dimensions.
+    pub(crate) const SCALAR: Shape = Shape { dims: [1; MAX_RANK], rank: 0 };
+
     /// Checks the dimensions: at most six, none zero, and their product within the address space.
     pub fn new(dims: &[usize]) -> Result<Shape> {
         if dims.len() > MAX_RANK {

@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod compare;
 mod profile;
+mod tune;
 
 use serde_json::Value;
 use std::process::{Command, Output};

@@ -33,6 +33,14 @@ fn profile_has_a_row_for_each_step_of_the_plan() {
     let sum = |of: &str| parts().map(|part| number(&part[of])).sum::<f64>();
     assert_eq!((number(&report["run"]["macs"]), number(&report["run"]["bytes"])), (sum("macs"), sum("bytes")));
     assert_eq!(number(&report["run"]["percent_of_run"]), 100.0);
+    let run = number(&report["run"]["median_seconds"]);
+    let outside = number(&report["outside"]["seconds"]);
+    assert!((0.0..run).contains(&outside), "{outside} of {run} s outside kernels");
+    assert!((number(&report["outside"]["percent_of_run"]) - 100.0 * outside / run).abs() < 1e-9);
+    for row in rows {
+        let outside = number(&row["outside_seconds"]);
+        assert!((0.0..=number(&row["p95_seconds"])).contains(&outside), "{row}");
+    }
     let kinds = report["kinds"].as_array().unwrap();
     assert_eq!(kinds.iter().map(|kind| number(&kind["parts"])).sum::<f64>(), parts().count() as f64);
     let seconds: f64 = kinds.iter().map(|kind| number(&kind["seconds"])).sum();
@@ -44,7 +52,7 @@ fn profile_has_a_row_for_each_step_of_the_plan() {
 fn profile_sorts_and_shortens_its_table() {
     let names = |arguments: &[&str]| -> Vec<String> {
         let said = succeed(&[&["profile", "--runs", "3", "--size", "40x32"], arguments].concat());
-        assert!(said.contains("40x32, batch 1") && said.contains("measured FMA peak"), "{said}");
+        assert!(said.contains("40x32, batch 1") && said.contains("measured FMA peak") && said.contains("\n (outside kernels) "), "{said}");
         let rows = said.lines().skip_while(|line| !line.contains('─')).skip(1).take_while(|line| !line.is_empty());
         rows.filter_map(|line| line.split_whitespace().next()).map(String::from).collect()
     };
@@ -101,6 +109,7 @@ fn the_page_shows_each_layer_and_loads_nothing() {
         assert!(bars.lines().any(|line| line.trim() == step.name), "{} has no bar", step.name);
         assert!(rest.contains(&format!("<code>{}</code>", step.name)), "{} has no row", step.name);
     }
+    assert_eq!(page.matches("(outside kernels)").count(), 3, "in the table, the legend and the plot");
     assert!(page.contains("measured memory bandwidth") && page.contains("reading a buffer of 256 MiB"));
     for loads in ["<script", "<link", "src=", "url(", "@import"] {
         assert!(!page.contains(loads), "{loads}");

@@ -19,6 +19,7 @@ macro_rules! each {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
     const REGISTERS: usize = 8;
+    const OPERANDS_IN_MEMORY: bool = false;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         unsafe {

@@ -87,6 +87,10 @@ pub(crate) unsafe fn groups<V: F32x16, const G: usize>(args: &GroupedArgs) {
 
 /// How P pixels are summed up.
 trait Taps<V: F32x16> {
+    /// Pixels of a tile: as many as keep their sums, what they read and their weights in registers, which is seen in the compiled code
+    /// (`tools/main_loops.py`).
+    const TILE: usize;
+
     /// The sums of P pixels, the first tap of the first being at `origin`.
     ///
     /// # Safety
@@ -99,6 +103,8 @@ struct Shaped<const KW: usize, const S: usize>;
 struct Groups<const G: usize>;
 
 impl<V: F32x16> Taps<V> for Depthwise {
+    const TILE: usize = if V::REGISTERS >= 32 { 8 } else { 4 };
+
     #[inline(always)]
     unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
@@ -117,6 +123,12 @@ impl<V: F32x16> Taps<V> for Depthwise {
 }
 
 impl<V: F32x16, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
+    const TILE: usize = match (V::REGISTERS, V::OPERANDS_IN_MEMORY, KW, S) {
+        (32.., ..) => 8,
+        (_, true, 3, 2) | (_, _, _, 1) => 4,
+        _ => 3,
+    };
+
     #[inline(always)]
     unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
@@ -150,6 +162,15 @@ impl<V: F32x16, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
 }
 
 impl<V: F32x16, const G: usize> Taps<V> for Groups<G> {
+    const TILE: usize = match (V::REGISTERS, V::OPERANDS_IN_MEMORY, G) {
+        (32.., _, 4) => 8,
+        (32.., ..) => 6,
+        (_, true, 4) => 3,
+        (_, true, _) => 4,
+        (_, false, 4) => 2,
+        _ => 3,
+    };
+
     #[inline(always)]
     unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
@@ -173,32 +194,37 @@ impl<V: F32x16, const G: usize> Taps<V> for Groups<G> {
     }
 }
 
-/// Tiles as wide as the registers allow, then one for the rest.
+/// Tiles of as many pixels as there are registers for, then one for the rest.
 #[inline(always)]
 unsafe fn tiles<V: F32x16, T: Taps<V>>(args: &GroupedArgs) {
     // SAFETY: pixels below `count`, which GroupedFn's contract covers.
     unsafe {
         let mut pixel = 0;
-        if V::REGISTERS >= 32 {
-            while pixel + TILE <= args.count {
-                tile::<V, T, TILE>(args, pixel);
-                pixel += TILE;
-            }
-        } else {
-            while pixel + 4 <= args.count {
-                tile::<V, T, 4>(args, pixel);
-                pixel += 4;
-            }
+        while pixel + T::TILE <= args.count {
+            tile_of::<V, T>(args, pixel, T::TILE);
+            pixel += T::TILE;
         }
-        match args.count - pixel {
-            0 => {}
-            1 => tile::<V, T, 1>(args, pixel),
-            2 => tile::<V, T, 2>(args, pixel),
-            3 => tile::<V, T, 3>(args, pixel),
-            4 => tile::<V, T, 4>(args, pixel),
-            5 => tile::<V, T, 5>(args, pixel),
-            6 => tile::<V, T, 6>(args, pixel),
-            _ => tile::<V, T, 7>(args, pixel),
+        if pixel < args.count {
+            tile_of::<V, T>(args, pixel, args.count - pixel);
+        }
+    }
+}
+
+/// A tile of `count` pixels from `pixel` on, at least one and no more than T's. Code for more is not made: it would spill.
+#[inline(always)]
+unsafe fn tile_of<V: F32x16, T: Taps<V>>(args: &GroupedArgs, pixel: usize, count: usize) {
+    const { assert!(0 < T::TILE && T::TILE <= TILE) };
+    // SAFETY: the caller keeps GroupedFn's contract for these pixels.
+    unsafe {
+        match count {
+            8 if T::TILE >= 8 => tile::<V, T, 8>(args, pixel),
+            7 if T::TILE >= 7 => tile::<V, T, 7>(args, pixel),
+            6 if T::TILE >= 6 => tile::<V, T, 6>(args, pixel),
+            5 if T::TILE >= 5 => tile::<V, T, 5>(args, pixel),
+            4 if T::TILE >= 4 => tile::<V, T, 4>(args, pixel),
+            3 if T::TILE >= 3 => tile::<V, T, 3>(args, pixel),
+            2 if T::TILE >= 2 => tile::<V, T, 2>(args, pixel),
+            _ => tile::<V, T, 1>(args, pixel),
         }
     }
 }

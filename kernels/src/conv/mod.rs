@@ -40,9 +40,10 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Algorithm; 5] = [
+    pub const ALL: [Algorithm; 6] = [
         Algorithm::Direct,
         Algorithm::Depthwise,
+        Algorithm::Grouped,
         Algorithm::Im2colGemm,
         Algorithm::Winograd(Winograd::F2),
         Algorithm::Winograd(Winograd::F4),
@@ -201,6 +202,11 @@ impl Conv {
     /// The problem.
     pub fn problem(&self) -> &ConvProblem {
         &self.problem
+    }
+
+    /// How the input lies in memory.
+    pub fn input_layout(&self) -> Layout {
+        self.input.layout
     }
 
     /// How it is computed.

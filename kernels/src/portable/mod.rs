@@ -34,6 +34,7 @@ impl Vector {
 
 impl F32x16 for Vector {
     const REGISTERS: usize = 4;
+    const OPERANDS_IN_MEMORY: bool = false;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Vector([x; 16])

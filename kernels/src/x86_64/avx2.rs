@@ -13,6 +13,7 @@ pub(crate) struct Vector(__m256, __m256);
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
     const REGISTERS: usize = 8;
+    const OPERANDS_IN_MEMORY: bool = true;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         unsafe { Vector(_mm256_set1_ps(x), _mm256_set1_ps(x)) }

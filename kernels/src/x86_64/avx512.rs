@@ -14,6 +14,7 @@ pub(crate) struct Vector(__m512);
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl F32x16 for Vector {
     const REGISTERS: usize = 32;
+    const OPERANDS_IN_MEMORY: bool = true;
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Vector(unsafe { _mm512_set1_ps(x) })

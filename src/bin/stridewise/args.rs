@@ -2,13 +2,16 @@
 
 use crate::output::Failure;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stridewise::session::Tuning;
 use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
 
 /// Which network.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in CIFAR-10 ResNet-20]
+    /// An ONNX file, or weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in
+    /// CIFAR-10 ResNet-20]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Architecture, for example resnet50 [default: inferred from the file]
@@ -23,6 +26,10 @@ impl ModelArgs {
     /// Loads the network.
     pub fn load(&self) -> Result<Model, Failure> {
         match (&self.model, self.arch, self.random) {
+            (Some(path), Some(arch), _) if self.is_onnx() => {
+                Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
+            }
+            (Some(path), None, _) if self.is_onnx() => Ok(Model::from_onnx(path)?),
             (Some(path), arch, _) => Ok(Model::from_safetensors(arch, path)?),
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {
@@ -30,6 +37,11 @@ impl ModelArgs {
             }
             (None, None, _) => Ok(Model::builtin()?),
         }
+    }
+
+    /// Whether the model is an ONNX file, by its name.
+    pub fn is_onnx(&self) -> bool {
+        self.model.as_deref().and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
     }
 
     /// Loads the network where its weights do not matter: an architecture alone gets random ones.
@@ -71,6 +83,37 @@ impl RunArgs {
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> SessionOptions {
         let threads = Threads::Count(self.threads.unwrap_or_else(default_threads));
         SessionOptions { threads, isa: self.isa, numerics: self.numerics, batch, size, ..SessionOptions::default() }
+    }
+}
+
+/// How to run it, and by which measured times.
+#[derive(Args)]
+pub struct TunedRunArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    tuning: TuningArgs,
+}
+
+impl TunedRunArgs {
+    /// Options for a session.
+    pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> Result<SessionOptions, Failure> {
+        Ok(SessionOptions { tuning: self.tuning.load()?, ..self.run.options(batch, size) })
+    }
+}
+
+/// Which measured times choose the algorithms.
+#[derive(Args)]
+pub struct TuningArgs {
+    /// Choose algorithms by the times that `stridewise tune` measured on this processor and wrote to a file
+    #[arg(long, value_name = "FILE")]
+    pub tuning: Option<PathBuf>,
+}
+
+impl TuningArgs {
+    /// Reads the file, if one is named.
+    pub fn load(&self) -> Result<Option<Arc<Tuning>>, Failure> {
+        Ok(self.tuning.as_ref().map(Tuning::load).transpose()?.map(Arc::new))
     }
 }
 

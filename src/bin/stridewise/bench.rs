@@ -3,7 +3,7 @@
 //! Every combination of the given threads, instruction sets and batches takes part. In each round each of them in turn runs
 //! once untimed and then for a short while timed, so that a slow moment of the machine does not fall on one alone.
 
-use crate::args::{ModelArgs, Size, default_threads};
+use crate::args::{ModelArgs, Size, TuningArgs, default_threads};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use crate::timing::{pattern, quantile};
@@ -39,6 +39,8 @@ pub struct Bench {
     /// `fast` lets convolutions use Winograd, `exact` sums directly
     #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "fast")]
     numerics: Vec<Numerics>,
+    #[command(flatten)]
+    tuning: TuningArgs,
     /// Images at once
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
     batch: Vec<usize>,
@@ -121,6 +123,7 @@ impl Bench {
     fn contenders(&self, model: &Model, size: [usize; 2]) -> Result<Vec<Contender>, Failure> {
         let threads = if self.threads.is_empty() { vec![default_threads()] } else { self.threads.clone() };
         let isas = if self.isa.is_empty() { vec![Isa::best()?] } else { self.isa.clone() };
+        let tuning = self.tuning.load()?;
         let mut contenders = Vec::new();
         for &batch in &self.batch {
             for &isa in &isas {
@@ -130,6 +133,7 @@ impl Bench {
                             threads: Threads::Count(threads),
                             isa: Some(isa),
                             numerics,
+                            tuning: tuning.clone(),
                             batch,
                             size: Some(size),
                             ..SessionOptions::default()

@@ -3,6 +3,7 @@
 //! `run K` times K inferences, `output PATH` writes the logits, the end of the input ends the worker. Stdout carries nothing
 //! but answers.
 
+use crate::args::TuningArgs;
 use crate::output::{Done, Failure};
 use clap::Args;
 use std::io::{BufRead, Read, Write};
@@ -38,6 +39,8 @@ pub struct BenchWorker {
     /// `fast` lets convolutions use Winograd, `exact` sums directly
     #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
     numerics: Numerics,
+    #[command(flatten)]
+    tuning: TuningArgs,
 }
 
 /// Longest line that is read.
@@ -66,6 +69,7 @@ impl BenchWorker {
             threads: Threads::Count(self.threads),
             isa: self.isa,
             numerics: self.numerics,
+            tuning: self.tuning.load()?,
             batch,
             size: Some([h, w]),
             ..SessionOptions::default()

@@ -1,6 +1,6 @@
 //! `classify`: what is on a picture.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
 use crate::output::{Done, Failure, Output, count, duration, lines, table};
 use crate::progress::Progress;
 use clap::Args;
@@ -26,7 +26,7 @@ pub struct Classify {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -75,7 +75,7 @@ impl Prediction {
 impl Classify {
     pub fn execute(self, output: &Output) -> Done {
         let model = self.model.load()?;
-        let mut session = model.session(&self.run.options(1, None))?;
+        let mut session = model.session(&self.run.options(1, None)?)?;
         let mut progress = Progress::new(output, self.images.len() as u64, "pictures");
         let mut images = Vec::with_capacity(self.images.len());
         for path in &self.images {

@@ -1,6 +1,6 @@
 //! `compare`: how far we are from a reference, layer by layer.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::skeleton::names_before_fusion;
@@ -61,7 +61,7 @@ pub struct Compare {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 impl Compare {
@@ -71,7 +71,7 @@ impl Compare {
         let reference = self.reference.as_deref().map(read_reference).transpose()?;
         let taps = self.taps.as_ref().map(TapFile::open).transpose()?;
         let images = Images::open(&self.input, &model)?;
-        let mut session = model.session(&self.run.options(images.len(), Some(images.size())))?;
+        let mut session = model.session(&self.run.options(images.len(), Some(images.size()))?)?;
         let input = images.whole()?;
         let (value, layers) = match &taps {
             Some(taps) => {

@@ -1,6 +1,6 @@
 //! `evaluate`: accuracy over a labelled set.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, duration, grouped};
 use crate::progress::Progress;
@@ -28,7 +28,7 @@ pub struct Evaluate {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ impl Evaluate {
         let model = self.model.load()?;
         let images = Images::open(&self.images, &model)?;
         let batch = images.len().min(self.batch as usize);
-        let mut session = model.session(&self.run.options(batch, Some(images.size())))?;
+        let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let classes = session.output_shape().dims().last().copied().unwrap_or(0);
         let labels = read_labels(&self.labels, images.len(), classes)?;
         let mut progress = Progress::new(output, images.len() as u64, "images");

@@ -23,7 +23,7 @@ impl<'m> Images<'m> {
     pub fn open(path: &Path, model: &'m Model) -> Result<Images<'m>, Failure> {
         let file = NpyTensor::read(path)?;
         let what = path.display().to_string();
-        let channels = model.graph().input().channels;
+        let channels = model.graph().input().channels();
         let dims = match *file.dims() {
             [n, c, h, w] if c == channels => [n, c, h, w],
             ref other => {

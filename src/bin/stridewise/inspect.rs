@@ -1,13 +1,15 @@
 //! `inspect`: what a network is made of.
 
-use crate::args::{ModelArgs, RunArgs, Size};
+use crate::args::{ModelArgs, Size, TunedRunArgs};
+use crate::arrays::NamedShape;
+use crate::inspect_onnx;
 use crate::output::{Done, Failure, Output, grouped, lines, table};
 use crate::skeleton;
 use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
 use stridewise::graph::{Graph, Node, Op};
-use stridewise::{Arch, Model, Shape};
+use stridewise::{Arch, Model, OnnxOptions, SessionOptions, Shape};
 
 /// Show a network's modules, and its layers with shapes, parameters and multiply-accumulates
 #[derive(Args)]
@@ -25,6 +27,9 @@ pub struct Inspect {
     /// Images at once, for the shapes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
+    /// The shape of an input of an ONNX file, for example image=1x3x320x320; once for each
+    #[arg(long, value_name = "NAME=SHAPE")]
+    shape: Vec<NamedShape>,
     /// Only the module tree
     #[arg(long, conflicts_with_all = ["table", "plan"])]
     tree: bool,
@@ -35,7 +40,7 @@ pub struct Inspect {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -67,7 +72,10 @@ struct PlanReport {
     isa: String,
     threads: usize,
     input_shape: Vec<usize>,
+    /// Arena and scratch.
     memory_bytes: usize,
+    arena_bytes: usize,
+    scratch_bytes: usize,
     weight_bytes: usize,
     convolutions: usize,
     macs: u64,
@@ -93,6 +101,9 @@ impl Inspect {
     pub fn execute(self, output: &Output) -> Done {
         if self.plan {
             return self.show_plan(output);
+        }
+        if let (Some(path), true) = (&self.model.model, self.model.is_onnx()) {
+            return inspect_onnx::show(path, &self.shape, output);
         }
         let (arch, classes) = self.arch_and_classes()?;
         let module = arch.module(classes)?;
@@ -123,8 +134,13 @@ impl Inspect {
     }
 
     fn show_plan(&self, output: &Output) -> Done {
-        let model: Model = self.model.load_any_weights()?;
-        let session = model.session(&self.run.options(self.batch as usize, self.size.map(|s| s.0)))?;
+        let shapes: Vec<(String, Vec<usize>)> = self.shape.iter().map(|shape| shape.0.clone()).collect();
+        let model: Model = match (&self.model.model, self.model.is_onnx()) {
+            (Some(path), true) => Model::from_onnx_with(path, &OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() })?,
+            _ => self.model.load_any_weights()?,
+        };
+        let options = self.run.options(self.batch as usize, self.size.map(|s| s.0))?;
+        let session = model.session(&SessionOptions { shapes, ..options })?;
         let steps = session.steps();
         let report = PlanReport {
             model: self.model.describe(&model),
@@ -132,6 +148,8 @@ impl Inspect {
             threads: session.threads(),
             input_shape: session.input_shape().dims().to_vec(),
             memory_bytes: session.memory_required(),
+            arena_bytes: session.arena_bytes(),
+            scratch_bytes: session.memory_required() - session.arena_bytes(),
             weight_bytes: session.weight_bytes(),
             convolutions: steps.iter().filter(|s| s.op == "Conv").count(),
             macs: steps.iter().map(|s| s.macs).sum(),

@@ -1,6 +1,7 @@
 //! The program `stridewise`: one file a subcommand.
 
 mod args;
+mod arrays;
 mod bandwidth;
 mod bench;
 mod bench_worker;
@@ -10,6 +11,7 @@ mod evaluate;
 mod images;
 mod init;
 mod inspect;
+mod inspect_onnx;
 mod isa;
 mod output;
 mod profile;
@@ -17,6 +19,7 @@ mod progress;
 mod run;
 mod skeleton;
 mod timing;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
@@ -44,6 +47,8 @@ Examples:
       how fast, and how far from the processor's peak
   stridewise profile --arch resnet50 --report profile.html
       where the time goes, layer by layer
+  stridewise tune --arch resnet50 -o tuning.txt
+      measure which algorithm is fastest for each layer, for --tuning
   stridewise compare --model net.safetensors --input x.npy --reference y.npy
       how far from another engine's output
 
@@ -57,6 +62,7 @@ enum Command {
     Compare(compare::Compare),
     Bench(bench::Bench),
     Profile(profile::Profile),
+    Tune(tune::Tune),
     Inspect(inspect::Inspect),
     Init(init::Init),
     Isa(isa::ShowIsa),
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Command::Compare(c) => c.execute(&output),
         Command::Bench(c) => c.execute(&output),
         Command::Profile(c) => c.execute(&output),
+        Command::Tune(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),

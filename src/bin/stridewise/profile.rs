@@ -4,7 +4,7 @@ mod page;
 mod plots;
 mod trace;
 
-use crate::args::{ModelArgs, RunArgs, Size, default_threads};
+use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads};
 use crate::bandwidth::{Bandwidth, measure_read_bandwidth};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
@@ -24,7 +24,9 @@ use stridewise_kernels::peak::measure_fma_peak;
 Times are medians over the runs, and their share is that of the median run. GFLOP/s count two operations \
 for each multiply-accumulate of a direct convolution: Winograd, which does fewer, can be above 100 % of the \
 peak. The peak is one core's measured FMA rate, times threads. MB are those of a step's inputs, output and \
-packed weights, wherever they come from. (input) and (output) are the conversions from and to NCHW.
+packed weights, wherever they come from. (input) and (output) are the conversions from and to NCHW. (outside \
+kernels) is the part of all their times in which threads were handed work, woken, or waited for the slowest: \
+wall time less the mean time that a thread spent in kernels.
 
 The trace is for chrome://tracing or ui.perfetto.dev and shows the run whose time is the median. The report \
 also has a roofline, for which the bandwidth of the memory is measured.
@@ -37,7 +39,7 @@ pub struct Profile {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
     /// Images at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
@@ -93,6 +95,8 @@ struct Report {
     memory: Option<Bandwidth>,
     /// The whole run.
     run: Part,
+    /// Of the median run, what the threads did not spend in kernels.
+    outside: Outside,
     input: Part,
     steps: Vec<Part>,
     output: Part,
@@ -115,6 +119,8 @@ struct Part {
     median_seconds: f64,
     p95_seconds: f64,
     percent_of_run: f64,
+    /// Of the median, outside kernels; of a conversion it is not known.
+    outside_seconds: Option<f64>,
     macs: u64,
     gflops: Option<f64>,
     percent_of_peak: Option<f64>,
@@ -122,6 +128,14 @@ struct Part {
     /// In the run that the trace shows.
     #[serde(skip)]
     traced_seconds: f64,
+}
+
+/// Time outside kernels: handing out work, waking threads, waiting for the slowest.
+#[derive(Serialize)]
+struct Outside {
+    /// Median.
+    seconds: f64,
+    percent_of_run: f64,
 }
 
 /// The parts of one algorithm, or of one op that has no algorithms.
@@ -144,7 +158,7 @@ impl Profile {
             return Err(Failure::Usage(format!("--trace and --report are both {}: expected two files", trace.display())));
         }
         let model = self.model.load_any_weights()?;
-        let mut session = model.session(&self.run.options(self.batch as usize, self.size.map(|size| size.0)))?;
+        let mut session = model.session(&self.run.options(self.batch as usize, self.size.map(|size| size.0))?)?;
         let peak = measure_fma_peak(session.isa())? * session.threads() as f64;
         // Threads beyond the processor's read no more together.
         let readers = session.threads().min(default_threads());
@@ -177,7 +191,9 @@ impl Profile {
             times.input_seconds.extend(more.input_seconds);
             for (step, more) in times.steps.iter_mut().zip(more.steps) {
                 step.seconds.extend(more.seconds);
+                step.kernel_seconds.extend(more.kernel_seconds);
             }
+            times.kernel_seconds.extend(more.kernel_seconds);
             times.output_seconds.extend(more.output_seconds);
             times.run_seconds.extend(more.run_seconds);
         }
@@ -201,6 +217,8 @@ impl Profile {
         let parts = || std::iter::once(&input).chain(&steps).chain(std::iter::once(&output));
         let sums = Part { macs: parts().map(|p| p.macs).sum(), bytes: parts().map(|p| p.bytes).sum(), ..Part::default() };
         let whole = Part { name: "run".into(), problem: format!("{input_shape} -> {output_shape}"), ..sums };
+        let outside_run = outside(&times.run_seconds, &times.kernel_seconds);
+        let whole = Part { outside_seconds: Some(outside_run), ..whole };
         Report {
             model,
             size: match *input_shape.dims() {
@@ -215,6 +233,7 @@ impl Profile {
             peak_gflops: peak / 1e9,
             memory,
             run: measure.part(whole, &times.run_seconds),
+            outside: Outside { seconds: outside_run, percent_of_run: 100.0 * outside_run / run },
             kinds: measure.kinds(parts()),
             input,
             steps,
@@ -246,6 +265,7 @@ impl Measure {
             algorithm: step.algorithm,
             macs: step.macs,
             bytes: bytes_moved(step),
+            outside_seconds: Some(outside(&times.seconds, &times.kernel_seconds)),
             ..Part::default()
         };
         self.part(part, &times.seconds)
@@ -301,6 +321,11 @@ fn median(seconds: &[f64]) -> f64 {
     quantile(&sorted, 0.5)
 }
 
+/// The median of what each run spent outside kernels.
+fn outside(seconds: &[f64], in_kernels: &[f64]) -> f64 {
+    median(&seconds.iter().zip(in_kernels).map(|(all, inside)| (all - inside).max(0.0)).collect::<Vec<_>>())
+}
+
 fn bytes(shape: Shape) -> u64 {
     (shape.elements() as u64).saturating_mul(size_of::<f32>() as u64)
 }
@@ -336,6 +361,7 @@ impl Default for Part {
             median_seconds: f64::NAN,
             p95_seconds: f64::NAN,
             percent_of_run: f64::NAN,
+            outside_seconds: None,
             macs: 0,
             gflops: None,
             percent_of_peak: None,
@@ -410,6 +436,7 @@ impl Report {
             let [ms, share, gflops, of_peak] = self.rates(kind.seconds, kind.percent_of_run, kind.gflops, kind.percent_of_peak);
             kinds.add_row([kind.name.into(), kind.parts.to_string(), ms, share, gflops, of_peak]);
         }
+        kinds.add_row(self.outside_row());
         text += &format!("\n{}\n{}\n", lines(&kinds), self.peak());
         for (what, path) in [("trace", &self.trace), ("report", &self.report)] {
             if let Some(path) = path {
@@ -419,10 +446,19 @@ impl Report {
         text
     }
 
+    /// A row of the table of kinds.
+    fn outside_row(&self) -> [String; 6] {
+        let [ms, share, ..] = self.rates(self.outside.seconds, self.outside.percent_of_run, None, None);
+        [OUTSIDE.into(), String::new(), ms, share, String::new(), String::new()]
+    }
+
     fn peak(&self) -> String {
         let each = if self.threads == 1 { "one core".into() } else { format!("{} cores", self.threads) };
         format!("measured FMA peak of {each}: {:.1} GFLOP/s", self.peak_gflops)
     }
 }
+
+/// What the time outside kernels is called.
+const OUTSIDE: &str = "(outside kernels)";
 
 const HEADERS: [&str; 9] = ["step", "op", "problem / shape", "algorithm", ">median ms", ">share", ">GFLOP/s", ">of peak", ">MB"];

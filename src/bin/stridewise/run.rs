@@ -1,24 +1,28 @@
 //! `run`: from an array to an array.
 
-use crate::args::{ModelArgs, RunArgs};
+use crate::args::{ModelArgs, TunedRunArgs};
+use crate::arrays::{self, NamedFile};
 use crate::images::Images;
-use crate::output::{Done, Output, count, duration};
+use crate::output::{Done, Failure, Output, count, duration};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Shape, Tensor};
+use stridewise::formats::onnx::Network;
+use stridewise::{Model, OnnxOptions, SessionOptions, Shape, Tensor};
 
 /// Run a network on an array of images and write its output
 #[derive(Args)]
-#[command(after_help = "Example:\n  stridewise run --model resnet50.safetensors --input images.npy --output logits.npy")]
+#[command(after_help = "Examples:\n  stridewise run --model resnet50.safetensors --input images.npy --output logits.npy
+  stridewise run --model detector.onnx --input image=x.npy --input size=s.npy --output results")]
 pub struct Run {
-    /// Images [N, C, H, W]: float32 as the network reads them, or uint8 pixels, which are normalised as the model wants it
+    /// Images [N, C, H, W]: float32 as the network reads them, or uint8 pixels, which are normalised as the model wants it. For an ONNX
+    /// file any array, and NAME=X.npy once for each of several inputs
     #[arg(long, value_name = "X.npy")]
-    input: PathBuf,
-    /// Where the output [N, classes] goes, float32
+    input: Vec<NamedFile>,
+    /// Where the output goes, float32; of several outputs the folder, in which they are 0.npy, 1.npy, …
     #[arg(long, short, value_name = "Y.npy")]
     output: PathBuf,
     /// Images that run at once
@@ -27,7 +31,7 @@ pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    run: RunArgs,
+    run: TunedRunArgs,
 }
 
 #[derive(Serialize)]
@@ -41,12 +45,34 @@ struct Report {
     seconds: f64,
 }
 
+#[derive(Serialize)]
+struct NamedReport {
+    model: String,
+    isa: String,
+    threads: usize,
+    outputs: Vec<NamedOutput>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct NamedOutput {
+    name: String,
+    path: PathBuf,
+    shape: Vec<usize>,
+}
+
 impl Run {
     pub fn execute(self, output: &Output) -> Done {
+        if let (Some(path), true) = (&self.model.model, self.model.is_onnx()) {
+            return self.run_onnx(path, output);
+        }
         let model = self.model.load()?;
-        let images = Images::open(&self.input, &model)?;
+        let [input] = self.input.as_slice() else {
+            return Err(Failure::Usage("expected one --input X.npy: the network has one input".into()));
+        };
+        let images = Images::open(&input.path, &model)?;
         let batch = images.len().min(self.batch as usize);
-        let mut session = model.session(&self.run.options(batch, Some(images.size())))?;
+        let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let (input_shape, mut dims) = (session.input_shape(), session.output_shape().dims().to_vec());
         if let Some(first) = dims.first_mut() {
             *first = images.len();
@@ -87,6 +113,36 @@ impl Run {
                 duration(seconds),
                 report.output.display()
             )
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// All inputs at once, whatever they are.
+    fn run_onnx(&self, path: &Path, output: &Output) -> Done {
+        let network = Network::load(path)?;
+        let names: Vec<String> = network.inputs().iter().map(|input| input.name.clone()).collect();
+        drop(network);
+        let arrays = arrays::read_named(&self.input, &names)?;
+        let shapes: Vec<(String, Vec<usize>)> = arrays.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect();
+        let options = OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() };
+        let model = Model::from_onnx_with(path, &options)?;
+        let mut session = model.session(&SessionOptions { shapes, ..self.run.options(1, None)? })?;
+        let start = Instant::now();
+        let outputs = arrays::run(&mut session, &arrays, &self.output)?;
+        let report = NamedReport {
+            model: self.model.describe(&model),
+            isa: session.isa().to_string(),
+            threads: session.threads(),
+            outputs: outputs.into_iter().map(|(name, path, shape)| NamedOutput { name, path, shape }).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        output.print(&report, || {
+            let mut text =
+                format!("{} on {}, {} in {}\n", report.model, report.isa, count(report.threads, "thread"), duration(report.seconds));
+            for output in &report.outputs {
+                text += &format!("  {} {:?}, written to {}\n", output.name, output.shape, output.path.display());
+            }
+            text
         })?;
         Ok(ExitCode::SUCCESS)
     }

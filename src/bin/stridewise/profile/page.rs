@@ -1,6 +1,6 @@
 //! A profile as one HTML page: plots and tables, with nothing loaded from elsewhere.
 
-use super::{HEADERS, Part, Report, plots};
+use super::{HEADERS, OUTSIDE, Part, Report, plots};
 use crate::output::{count, duration, grouped};
 use std::fmt::Write;
 use stridewise::page::{document, escape, facts};
@@ -9,7 +9,7 @@ use stridewise::page::{document, escape, facts};
 pub fn html(report: &Report) -> stridewise::Result<String> {
     let mut body = facts(rows(report).iter().map(|(name, value)| (*name, value.as_str())));
     write_kinds(&mut body, report);
-    let _ = write!(body, "<h2>Time of each step: median, ms</h2>\n{}<figure>{}</figure>\n", legend(report), plots::bars(report)?);
+    let _ = write!(body, "<h2>Time of each step: median, ms</h2>\n{}<figure>{}</figure>\n", bars_legend(report), plots::bars(report)?);
     if let Some(memory) = &report.memory
         && let Some(plot) = plots::roofline(report, memory.bytes_per_second)?
     {
@@ -72,9 +72,20 @@ fn key(report: &Report, kind: &str) -> String {
     format!("<i class=\"key\" style=\"background: rgb({}, {}, {})\"></i>", colour.0, colour.1, colour.2)
 }
 
+fn outside_key() -> String {
+    let colour = plots::OUTSIDE_COLOUR;
+    format!("<i class=\"key\" style=\"background: rgb({}, {}, {})\"></i>", colour.0, colour.1, colour.2)
+}
+
 fn legend(report: &Report) -> String {
     let keys = report.kinds.iter().map(|kind| format!("<span>{}{}</span>", key(report, kind.name), escape(kind.name)));
     format!("<p class=\"legend\">{}</p>\n", keys.collect::<Vec<_>>().join(" "))
+}
+
+/// With the end of each bar, and the last of them.
+fn bars_legend(report: &Report) -> String {
+    let end = format!("<span>{}{}</span></p>\n", outside_key(), escape(OUTSIDE));
+    legend(report).replace("</p>\n", &format!(" {end}"))
 }
 
 /// Cells of a row, the last `numbers` of them numbers.
@@ -95,7 +106,14 @@ fn write_kinds(body: &mut String, report: &Report) {
         row.extend(report.rates(kind.seconds, kind.percent_of_run, kind.gflops, kind.percent_of_peak));
         let _ = writeln!(body, "<tr>{}</tr>", cells("td", &row, 5));
     }
-    body.push_str("</tbody>\n</table>\n");
+    let [name, numbers @ ..] = report.outside_row();
+    let mut row = vec![format!("{}{}", outside_key(), escape(&name))];
+    row.extend(numbers);
+    let _ = writeln!(body, "<tr>{}</tr>\n</tbody>\n</table>", cells("td", &row, 5));
+    body.push_str(
+        "<p class=\"note\">The time outside kernels is part of the times above it: wall time less the mean time that a thread spent in \
+         kernels. In it threads are handed work, woken, or wait for the slowest.</p>\n",
+    );
 }
 
 fn write_steps(body: &mut String, report: &Report) {

@@ -1,6 +1,6 @@
 //! The plots of a profile, as SVG text.
 
-use super::{Part, Report};
+use super::{OUTSIDE, Part, Report};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::ops::Range;
@@ -36,6 +36,9 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(40, 40, 70),
 ];
 
+/// Of the time outside kernels.
+pub const OUTSIDE_COLOUR: RGBColor = RGBColor(205, 205, 205);
+
 /// The colour of a kind, by its place in the report.
 pub fn colour(kind: usize) -> RGBColor {
     COLOURS[kind % COLOURS.len()]
@@ -52,18 +55,19 @@ fn shortened(name: &str) -> String {
     }
 }
 
-/// A bar for each part of a run, from top to bottom.
+/// A bar for each part of a run, from top to bottom, the end of it grey that is outside kernels; below them all that is.
 pub fn bars(report: &Report) -> stridewise::Result<String> {
-    let rows = report.parts().count() as u32;
+    let rows = report.parts().count() as u32 + 1;
     svg((WIDTH, rows.saturating_mul(ROW).saturating_add(64)), |root| draw_bars(root, report))
 }
 
 fn draw_bars(root: &Canvas<'_>, report: &Report) -> Drawn {
     let parts: Vec<&Part> = report.parts().collect();
-    let letters = parts.iter().map(|p| shortened(&p.name).chars().count()).max().unwrap_or(0);
-    let longest = parts.iter().map(|p| p.median_seconds * 1e3).fold(0.0, f64::max);
+    let letters = parts.iter().map(|p| shortened(&p.name).chars().count()).max().unwrap_or(0).max(OUTSIDE.len());
+    let outside = report.outside.seconds * 1e3;
+    let longest = parts.iter().map(|p| p.median_seconds * 1e3).fold(outside, f64::max);
     let longest = if longest > 0.0 { longest } else { 1.0 };
-    let rows = parts.len() as f64;
+    let rows = parts.len() as f64 + 1.0;
     let mut chart = ChartBuilder::on(root)
         .margin(8)
         .margin_left(letters as u32 * LETTER + 16)
@@ -88,6 +92,16 @@ fn draw_bars(root: &Canvas<'_>, report: &Report) -> Drawn {
         let corners = [(0.0, middle(row) - 0.36), (part.median_seconds * 1e3, middle(row) + 0.36)];
         Rectangle::new(corners, colour_of(report, part).filled())
     }))?;
+    let ends = parts.iter().enumerate().filter_map(|(row, part)| Some((row, part.median_seconds * 1e3, part.outside_seconds? * 1e3)));
+    chart.draw_series(ends.chain([(parts.len(), outside, outside)]).map(|(row, end, grey)| {
+        let corners = [((end - grey).max(0.0), middle(row) - 0.36), (end, middle(row) + 0.36)];
+        Rectangle::new(corners, OUTSIDE_COLOUR.filled())
+    }))?;
+    let below = format!("{} · {:.1} % of the run", report.ms(report.outside.seconds), report.outside.percent_of_run);
+    chart.draw_series([
+        EmptyElement::at((0.0, middle(parts.len()))) + Text::new(OUTSIDE.to_string(), (-8, 0), names.clone()),
+        EmptyElement::at((outside, middle(parts.len()))) + Text::new(below, (6, 0), values.clone()),
+    ])?;
     chart.draw_series(
         parts
             .iter()

@@ -54,6 +54,8 @@ struct Details<'a> {
     gflops: Option<f64>,
     bytes: u64,
     median_us: f64,
+    /// Of the median.
+    outside_kernels_us: Option<f64>,
 }
 
 /// The run whose time is the median.
@@ -77,6 +79,7 @@ pub fn json(report: &Report) -> Result<String, Failure> {
                 gflops: Some(flops / 1e9).filter(|f| part.macs > 0 && f.is_finite()),
                 bytes: part.bytes,
                 median_us: part.median_seconds * 1e6,
+                outside_kernels_us: part.outside_seconds.map(|seconds| seconds * 1e6),
             },
         });
         start += part.traced_seconds;

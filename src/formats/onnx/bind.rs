@@ -1,0 +1,269 @@
+//! From a network whose dimensions are symbols to a [`Graph`] for given shapes of its inputs: nodes in order, constants folded, each
+//! op lowered to the graph's.
+
+use super::constant::Constant;
+use super::element::ElementType;
+use super::{Network, fold, ops};
+use crate::error::{Error, Result, UnsupportedNode};
+use crate::formats::onnx::proto::NodeProto;
+use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
+use crate::tensor::Shape;
+use std::collections::HashMap;
+use std::sync::Arc;
+use stridewise_kernels::{Isa, KernelTable};
+
+/// What is known of a value of the network.
+#[derive(Clone)]
+pub(super) enum Known {
+    Constant(Constant),
+    Computed {
+        value: ValueId,
+        dims: Vec<usize>,
+        ty: ElementType,
+    },
+    /// An op that is not supported computes it.
+    Unsupported,
+}
+
+/// Why a node was not lowered.
+pub(super) enum Refusal {
+    Unsupported(String),
+    Invalid(Error),
+}
+
+pub(super) type Lowered<T> = std::result::Result<T, Refusal>;
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Invalid(error)
+    }
+}
+
+/// An op that is not supported as it is used here.
+pub(super) fn unsupported<T>(reason: impl Into<String>) -> Lowered<T> {
+    Err(Refusal::Unsupported(reason.into()))
+}
+
+impl Known {
+    pub fn dims(&self) -> &[usize] {
+        match self {
+            Known::Constant(constant) => &constant.dims,
+            Known::Computed { dims, .. } => dims,
+            Known::Unsupported => &[],
+        }
+    }
+
+    pub fn ty(&self) -> ElementType {
+        match self {
+            Known::Constant(constant) => constant.ty,
+            Known::Computed { ty, .. } => *ty,
+            Known::Unsupported => ElementType::Float,
+        }
+    }
+
+    pub fn constant(&self) -> Option<&Constant> {
+        match self {
+            Known::Constant(constant) => Some(constant),
+            _ => None,
+        }
+    }
+
+    pub fn with_type(self, ty: ElementType) -> Known {
+        match self {
+            Known::Constant(constant) => Known::Constant(constant.with_type(ty)),
+            Known::Computed { value, dims, .. } => Known::Computed { value, dims, ty },
+            Known::Unsupported => Known::Unsupported,
+        }
+    }
+}
+
+/// A graph in the making.
+pub(super) struct Binder {
+    pub graph: Graph,
+    shapes: Vec<Option<Shape>>,
+    /// Of the node that is being lowered, for the graph's nodes and for errors.
+    node: String,
+    table: &'static KernelTable,
+    /// Bytes that folded constants may still take.
+    budget: usize,
+}
+
+impl Network {
+    /// The graph for these shapes of the inputs, in the order of the network's.
+    ///
+    /// # Errors
+    /// One that lists every node that is not supported; or the first that is malformed.
+    pub(crate) fn bind(&self, shapes: &[Shape], max_memory: usize) -> Result<Graph> {
+        let mut graph = Graph::without_inputs(&self.name);
+        let mut known: HashMap<&str, Known> = HashMap::new();
+        let mut listed: Vec<UnsupportedNode> = self.unsupported_inputs.clone();
+        for (input, shape) in self.inputs.iter().zip(shapes) {
+            let dims = shape.dims().iter().map(|&dim| crate::graph::Dim::Fixed(dim)).collect();
+            let value = graph.add_input(input.name.clone(), dims)?;
+            known.insert(&input.name, Known::Computed { value, dims: shape.dims().to_vec(), ty: self.types[known.len()] });
+        }
+        for (name, constant) in &self.initializers {
+            known.entry(name).or_insert_with(|| Known::Constant(constant.clone()));
+        }
+        let mut binder = Binder {
+            shapes: shapes.iter().map(|shape| Some(*shape)).collect(),
+            graph,
+            node: String::new(),
+            table: KernelTable::get(Isa::Portable)?,
+            budget: max_memory,
+        };
+        for (index, node) in self.nodes.iter().enumerate() {
+            let name = self.node_name(index);
+            let mut inputs = Vec::with_capacity(node.input.len());
+            let mut tainted = false;
+            for input in &node.input {
+                let value = if input.is_empty() { None } else { known.get(&input[..]).cloned() };
+                if value.is_none() && !input.is_empty() {
+                    let reason = format!("{} reads `{input}`, which no input, initializer or node before it is", node.op_type);
+                    return Err(Error::Graph { node: name, reason });
+                }
+                tainted |= matches!(value, Some(Known::Unsupported));
+                inputs.push(value);
+            }
+            let call = ops::Call { proto: node, index, opset: self.opset, network: self, inputs };
+            binder.node = name.clone();
+            let outputs = match ops::find(node) {
+                Some(lower) if !tainted => match lower(&mut binder, &call) {
+                    Ok(outputs) => outputs,
+                    Err(Refusal::Unsupported(reason)) => {
+                        listed.push(UnsupportedNode { name, op: op_name(node), reason });
+                        Vec::new()
+                    }
+                    Err(Refusal::Invalid(error)) => return Err(named(error, &name, &node.op_type)),
+                },
+                Some(_) => Vec::new(),
+                None => {
+                    listed.push(UnsupportedNode { name, op: op_name(node), reason: "the op is not supported".into() });
+                    Vec::new()
+                }
+            };
+            let mut outputs = outputs.into_iter();
+            for output in &node.output {
+                let value = outputs.next().unwrap_or(Known::Unsupported);
+                if !output.is_empty() {
+                    known.insert(output, value);
+                }
+            }
+        }
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for (name, _) in &self.outputs {
+            binder.node = format!("output {name}");
+            match known.get(&name[..]) {
+                Some(Known::Unsupported) if listed.is_empty() => {
+                    let reason = "it is an optional output of its op".into();
+                    listed.push(UnsupportedNode { name: name.clone(), op: "output".into(), reason });
+                }
+                Some(Known::Unsupported) => {}
+                Some(value) => match binder.value(value) {
+                    Ok(value) => outputs.push((name.clone(), value)),
+                    Err(Refusal::Invalid(error)) => return Err(error),
+                    Err(Refusal::Unsupported(reason)) => {
+                        listed.push(UnsupportedNode { name: name.clone(), op: "output".into(), reason });
+                    }
+                },
+                None => {
+                    let reason = format!("no input, initializer or node is the output `{name}`");
+                    return Err(Error::Graph { node: self.name.clone(), reason });
+                }
+            }
+        }
+        if !listed.is_empty() {
+            return Err(Error::Unsupported { path: self.path.clone(), nodes: listed });
+        }
+        binder.graph.set_named_outputs(&outputs);
+        Ok(binder.graph)
+    }
+
+    /// A node's name, or where it has none what it writes.
+    pub(super) fn node_name(&self, index: usize) -> String {
+        let node = &self.nodes[index];
+        match (node.name.is_empty(), node.output.iter().find(|output| !output.is_empty())) {
+            (false, _) => node.name.clone(),
+            (true, Some(output)) => format!("{} -> {output}", node.op_type),
+            (true, None) => format!("{} {index}", node.op_type),
+        }
+    }
+}
+
+/// The op with its domain, where that is not ONNX's own.
+pub(super) fn op_name(node: &NodeProto) -> String {
+    if node.domain.is_empty() || node.domain == "ai.onnx" { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) }
+}
+
+/// An error that names node and op.
+fn named(error: Error, name: &str, op: &str) -> Error {
+    match error {
+        Error::Graph { reason, .. } => Error::Graph { node: name.into(), reason },
+        other => Error::Graph { node: name.into(), reason: format!("{op}: {other}") },
+    }
+}
+
+impl Binder {
+    pub fn invalid<T>(&self, reason: impl Into<String>) -> Lowered<T> {
+        Err(Refusal::Invalid(Error::Graph { node: self.node.clone(), reason: reason.into() }))
+    }
+
+    /// The value of the graph that a known one is: constants are added to it.
+    pub fn value(&mut self, known: &Known) -> Lowered<ValueId> {
+        match known {
+            Known::Computed { value, .. } => Ok(*value),
+            Known::Unsupported => unsupported("it reads what is not supported"),
+            Known::Constant(constant) => {
+                if constant.dims.contains(&0) {
+                    return unsupported("it reads a tensor of no elements in a run");
+                }
+                if !constant.is_exact() {
+                    return unsupported("it reads whole numbers beyond 2^24 in a run");
+                }
+                let tensor = Arc::new(constant.to_tensor()?);
+                self.shapes.push(Some(tensor.shape()));
+                Ok(self.graph.add_constant(self.node.clone(), tensor))
+            }
+        }
+    }
+
+    /// The result of an op; of constants it is a constant.
+    pub fn emit(&mut self, op: TensorOp, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
+        let constants: Option<Vec<&Constant>> = inputs.iter().map(|known| known.constant()).collect();
+        if let Some(constants) = constants {
+            let folded = fold::evaluate(&op, &constants, ty, self.table, &mut self.budget);
+            return Ok(Known::Constant(folded.map_err(|e| Refusal::Invalid(e.into()))?));
+        }
+        // Nothing to do.
+        if let (TensorOp::Reshape(dims), [x]) = (&op, inputs)
+            && x.dims() == dims
+        {
+            return Ok((*x).clone().with_type(ty));
+        }
+        self.add(Op::Tensor(op), inputs, ty)
+    }
+
+    /// Adds a node.
+    pub fn add(&mut self, op: Op, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
+        let values = inputs.iter().map(|known| self.value(known)).collect::<Lowered<Vec<ValueId>>>()?;
+        let shapes: Vec<Shape> = values.iter().filter_map(|v| self.shapes[v.0]).collect();
+        let mut name = self.node.clone();
+        let mut count = 1;
+        while self.graph.has_node(&name) {
+            count += 1;
+            name = format!("{} #{count}", self.node);
+        }
+        let node = Node { name: name.clone(), op, inputs: values.clone(), output: ValueId(0) };
+        let shape = match node.output_shape(&shapes, self.table) {
+            Ok(shape) => shape,
+            Err(Error::InvalidArgument { reason, .. }) => return unsupported(format!("its result: {reason}")),
+            Err(Error::TooLarge { what, requested, limit }) if what.starts_with("the rank") => {
+                return unsupported(format!("{what}: {requested} is over the limit of {limit}"));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let value = self.graph.add(name, node.op, &values)?;
+        self.shapes.push(Some(shape));
+        Ok(Known::Computed { value, dims: shape.dims().to_vec(), ty })
+    }
+}
