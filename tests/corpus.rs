@@ -1,5 +1,5 @@
 //! Every input that the fuzzers kept, in `fuzz/corpus/`, once more.
-#![cfg(all(feature = "vision", feature = "npy"))]
+#![cfg(all(feature = "vision", feature = "npy", feature = "onnx"))]
 
 use std::path::Path;
 
@@ -11,8 +11,12 @@ mod graph;
 mod image;
 #[path = "../fuzz/targets/npy.rs"]
 mod npy;
+#[path = "../fuzz/targets/onnx.rs"]
+mod onnx;
 #[path = "../fuzz/targets/safetensors.rs"]
 mod safetensors;
+#[path = "../fuzz/targets/tuning.rs"]
+mod tuning;
 #[path = "../fuzz/targets/weights.rs"]
 mod weights;
 
@@ -21,7 +25,9 @@ const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("graph", graph::run),
     ("image", image::run),
     ("npy", npy::run),
+    ("onnx", onnx::run),
     ("safetensors", safetensors::run),
+    ("tuning", tuning::run),
     ("weights", weights::run),
 ];
 
@@ -74,4 +80,14 @@ fn inputs_of_safetensors() {
 #[test]
 fn inputs_of_mutated_weights() {
     replay("weights");
+}
+
+#[test]
+fn inputs_of_onnx_files() {
+    replay("onnx");
+}
+
+#[test]
+fn inputs_of_measured_times() {
+    replay("tuning");
 }
