@@ -1,6 +1,6 @@
 //! A network with its weights: immutable, shared by any number of sessions.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "onnx")]
 use crate::formats::onnx::Network;
 use crate::formats::safetensors;
@@ -8,7 +8,8 @@ use crate::graph::{Graph, Input, bind_inputs, check_inputs};
 use crate::models::Arch;
 use crate::models::init::Initializer;
 use crate::passes;
-use crate::plan::PackedKey;
+use crate::plan::{Arithmetic, PackedKey, Precision};
+use crate::quantize::Quantization;
 use crate::session::{Session, SessionOptions};
 use crate::tensor::Shape;
 use crate::vision::Preprocessing;
@@ -26,9 +27,10 @@ struct Inner {
     arch: Option<Arch>,
     graph: Arc<Graph>,
     preprocessing: Preprocessing,
-    packed: PackedCache,
+    packed: Arc<PackedCache>,
+    quantization: Option<Arc<Quantization>>,
     #[cfg(feature = "onnx")]
-    bound: Option<Bound>,
+    bound: Option<Arc<Bound>>,
 }
 
 /// What the graph was made from, and for which shapes.
@@ -130,9 +132,9 @@ impl Model {
         let size = network.inputs().first().map(|input| input.size);
         let own = size.and_then(|size| Preprocessing::for_model(size, &HashMap::new()).ok());
         let preprocessing = own.map_or_else(|| Preprocessing::for_model([224, 224], &HashMap::new()), Ok)?;
-        let bound = Bound { network, shapes, max_memory: options.max_memory };
-        let packed = PackedCache::default();
-        Ok(Model(Arc::new(Inner { arch: None, graph: Arc::new(graph), preprocessing, packed, bound: Some(bound) })))
+        let bound = Some(Arc::new(Bound { network, shapes, max_memory: options.max_memory }));
+        let (packed, graph) = (Arc::default(), Arc::new(graph));
+        Ok(Model(Arc::new(Inner { arch: None, graph, preprocessing, packed, quantization: None, bound })))
     }
 
     /// A graph of one's own, BatchNorm folded and epilogues fused.
@@ -158,15 +160,50 @@ impl Model {
 
     fn assemble(arch: Option<Arch>, graph: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
         let preprocessing = Preprocessing::for_model(graph.input().size, metadata)?;
-        let packed = PackedCache::default();
+        let quantization = Quantization::from_metadata(|key| metadata.get(key).map(String::as_str))?.map(Arc::new);
         Ok(Model(Arc::new(Inner {
             arch,
             graph: Arc::new(graph),
             preprocessing,
-            packed,
+            packed: Arc::default(),
+            quantization,
             #[cfg(feature = "onnx")]
             bound: None,
         })))
+    }
+
+    /// The same network, to be computed in bytes as this says. It shares all but that.
+    pub fn with_quantization(&self, quantization: Quantization) -> Model {
+        let inner = &self.0;
+        Model(Arc::new(Inner {
+            arch: inner.arch,
+            graph: inner.graph.clone(),
+            preprocessing: inner.preprocessing.clone(),
+            packed: inner.packed.clone(),
+            quantization: Some(Arc::new(quantization)),
+            #[cfg(feature = "onnx")]
+            bound: inner.bound.clone(),
+        }))
+    }
+
+    /// How the network is computed in bytes, if that is known.
+    pub fn quantization(&self) -> Option<&Quantization> {
+        self.0.quantization.as_deref()
+    }
+
+    /// What a plan of a precision computes with.
+    pub(crate) fn arithmetic(&self, precision: Precision) -> Result<Arithmetic> {
+        match precision {
+            Precision::F32 => Ok(Arithmetic::F32),
+            Precision::Bf16 => Ok(Arithmetic::Bf16),
+            Precision::Int8 => match &self.0.quantization {
+                Some(quantization) => Ok(Arithmetic::Int8(quantization.clone())),
+                None => Err(Error::InvalidArgument {
+                    argument: "precision int8".into(),
+                    reason: format!("the scales of {} are not known: `stridewise quantize` finds them", self.0.graph.name),
+                }),
+            },
+        }
     }
 
     /// The architecture, if it is one that this crate knows.

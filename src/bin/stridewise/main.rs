@@ -16,6 +16,7 @@ mod isa;
 mod output;
 mod profile;
 mod progress;
+mod quantize;
 mod run;
 mod skeleton;
 mod timing;
@@ -63,6 +64,7 @@ enum Command {
     Bench(bench::Bench),
     Profile(profile::Profile),
     Tune(tune::Tune),
+    Quantize(quantize::Quantize),
     Inspect(inspect::Inspect),
     Init(init::Init),
     Isa(isa::ShowIsa),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Bench(c) => c.execute(&output),
         Command::Profile(c) => c.execute(&output),
         Command::Tune(c) => c.execute(&output),
+        Command::Quantize(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),
