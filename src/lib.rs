@@ -1,4 +1,5 @@
-//! Stridewise runs convolutional networks of the ResNet, VGG and MobileNetV2 families on a CPU, inside your program.
+//! Stridewise runs convolutional networks on a CPU, inside your program: those of the ResNet, VGG and MobileNetV2 families from their
+//! weights, and any other from an ONNX file.
 //!
 //! ```
 //! use stridewise::{Arch, Model, SessionOptions, Tensor};
@@ -22,7 +23,7 @@
 //!   file, tensor, node or argument that is to blame, what was expected and what was found.
 //! - [`Numerics`] chooses between Winograd convolution where it is faster, and direct summation alone.
 //!
-//! Features: `vision` decodes JPEG and PNG files, `npy` reads and writes NumPy's arrays, `builtin-model` embeds a CIFAR-10 network,
+//! Features: `onnx` reads ONNX files, `vision` decodes JPEG and PNG files, `npy` reads and writes NumPy's arrays, `builtin-model` embeds a CIFAR-10 network,
 //! and `cli`, the default, is the program with all of them. A library needs none.
 #![deny(unsafe_code)]
 

@@ -5,7 +5,7 @@
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
 use crate::conv::Winograd;
-use crate::conv::grouped_row::GroupedArgs;
+use crate::conv::grouped_row::{GroupedArgs, GroupedKernels};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::elementwise::Elementwise;
 use crate::function::blend::BlendArgs;
@@ -24,6 +24,7 @@ mod convolutions;
 mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod low_precision;
 use harness::{Guarded, at_both_ends, bits, buffer_of, dense_of, noise};
 
 thread_local! {
@@ -50,15 +51,15 @@ mod counting {
     }
 
     pub unsafe fn depthwise_any(args: &GroupedArgs) {
-        unsafe { (called(depthwise_entry(0)).depthwise_any)(args) }
+        unsafe { (called(depthwise_entry(0)).grouped.depthwise_any)(args) }
     }
 
     pub unsafe fn depthwise_shaped<const I: usize>(args: &GroupedArgs) {
-        unsafe { (called(depthwise_entry(1 + I)).depthwise_shaped[I])(args) }
+        unsafe { (called(depthwise_entry(1 + I)).grouped.depthwise_shaped[I])(args) }
     }
 
     pub unsafe fn groups<const I: usize>(args: &GroupedArgs) {
-        unsafe { (called(groups_entry(I)).groups[I])(args) }
+        unsafe { (called(groups_entry(I)).grouped.groups[I])(args) }
     }
 
     pub unsafe fn winograd_f2_input(args: &InputArgs) {
@@ -143,14 +144,16 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         isa: original.isa,
         name: original.name,
         conv_tile,
-        depthwise_any: counting::depthwise_any,
-        depthwise_shaped: [
-            counting::depthwise_shaped::<0>,
-            counting::depthwise_shaped::<1>,
-            counting::depthwise_shaped::<2>,
-            counting::depthwise_shaped::<3>,
-        ],
-        groups: [counting::groups::<0>, counting::groups::<1>],
+        grouped: GroupedKernels {
+            depthwise_any: counting::depthwise_any,
+            depthwise_shaped: [
+                counting::depthwise_shaped::<0>,
+                counting::depthwise_shaped::<1>,
+                counting::depthwise_shaped::<2>,
+                counting::depthwise_shaped::<3>,
+            ],
+            groups: [counting::groups::<0>, counting::groups::<1>],
+        },
         winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),
         winograd_f4: (counting::winograd_f4_input, counting::winograd_f4_output),
         pool_max: counting::pool_max,

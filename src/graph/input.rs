@@ -6,10 +6,11 @@ use crate::tensor::Shape;
 use std::collections::HashMap;
 
 /// H and W of an input of images that names none.
-pub(super) const DEFAULT_SIZE: [usize; 2] = [224, 224];
+const DEFAULT_SIZE: [usize; 2] = [224, 224];
 
 /// One dimension of an input.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Dim {
     /// Always so many.
     Fixed(usize),
@@ -29,6 +30,7 @@ impl std::fmt::Display for Dim {
 
 /// What an input of a graph may be.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Input {
     /// The value that holds it.
     pub value: ValueId,
@@ -38,6 +40,14 @@ pub struct Input {
     pub dims: Vec<Dim>,
     /// The H and W that the network was made for; other sizes are planned when a session asks for them.
     pub size: [usize; 2],
+}
+
+/// H and W of images of these dimensions, as far as they are fixed.
+pub(crate) fn size_of(dims: &[Dim]) -> [usize; 2] {
+    [2, 3].map(|axis| match dims.get(axis) {
+        Some(Dim::Fixed(size)) if dims.len() == 4 => *size,
+        _ => DEFAULT_SIZE[axis - 2],
+    })
 }
 
 /// The input of a graph that has none.

@@ -1,6 +1,5 @@
-//! Threads of our own. Between two layers they spin for some microseconds; then they offer their processor to others, since those that
-//! they wait for may need it; after some more they park, so that an idle session uses no processor time. Handing them work is a few
-//! atomic operations: no allocation and no queue.
+//! Threads of our own. Between two layers they spin for some microseconds; then they park, so that an idle session uses no
+//! processor time. Handing them work is a few atomic operations: no allocation and no queue.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -8,14 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
-/// Turns of a waiting loop before a thread offers its processor to others: ten microseconds or some more. A thread that it waits for
-/// may have no other: a worker is often woken on the processor of the thread that woke it.
-const SPINS: u32 = 1 << 9;
-
-/// Offers before a worker parks. Where nobody takes them they last some tens of microseconds. Where two threads of the team share
-/// a processor they hand it to each other with them, layer by layer, and a worker that parked would have to be woken for every layer.
-const OFFERS: u32 = 128;
+/// How long a thread waits for the next layer before it parks.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// A team with its threads; they have ended when its drop returns.
 pub(super) struct Resident {
@@ -123,11 +118,15 @@ impl Team {
         self.busy.store(self.workers.len(), Ordering::SeqCst);
         self.announce();
         let own = catch_unwind(AssertUnwindSafe(|| part(0)));
-        let done = || (self.busy.load(Ordering::Acquire) == 0).then_some(());
-        if spin(done).is_none() {
-            while done().is_none() {
-                std::thread::yield_now();
+        let mut spins = 0u32;
+        while self.busy.load(Ordering::Acquire) != 0 {
+            // Workers that were parked may share this core with us.
+            if spins > 1 << 14 {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
             }
+            spins = spins.saturating_add(1);
         }
         let worker_panicked = self.panicked.swap(false, Ordering::SeqCst);
         match own {
@@ -173,16 +172,19 @@ impl Team {
         }
     }
 
-    /// Waits until the epoch is another than `seen`: spinning first, then offering the processor to others, then parked.
+    /// Waits until the epoch is another than `seen`, spinning first, then parked.
     fn next_epoch(&self, worker: &Worker, seen: u64) -> u64 {
         let moved = || Some(self.epoch.load(Ordering::SeqCst)).filter(|&e| e != seen);
-        if let Some(epoch) = spin(moved) {
-            return epoch;
-        }
-        for _ in 0..OFFERS {
-            std::thread::yield_now();
-            if let Some(epoch) = moved() {
-                return epoch;
+        let start = Instant::now();
+        loop {
+            for _ in 0..64 {
+                if let Some(epoch) = moved() {
+                    return epoch;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() > SPIN {
+                break;
             }
         }
         loop {
@@ -194,15 +196,4 @@ impl Team {
             std::thread::park();
         }
     }
-}
-
-/// What `reached` returns, as soon as there is something, in so many turns.
-fn spin<T>(reached: impl Fn() -> Option<T>) -> Option<T> {
-    for _ in 0..SPINS {
-        if let Some(value) = reached() {
-            return Some(value);
-        }
-        std::hint::spin_loop();
-    }
-    None
 }

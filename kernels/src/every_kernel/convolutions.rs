@@ -82,7 +82,7 @@ fn convolve(table: &'static KernelTable, text: &str, algorithm: Algorithm, layou
 }
 
 /// Pixels and channels of a tile, from its kernel's name: `conv-6x64-avx512`.
-fn tile_of(kernel: &Kernel) -> (usize, usize) {
+pub(super) fn tile_of(kernel: &Kernel) -> (usize, usize) {
     let shape = kernel.name.split('-').nth(1).and_then(|s| s.split_once('x')).expect("a shape in the name");
     (shape.0.parse().unwrap(), shape.1.parse().unwrap())
 }

@@ -3,7 +3,9 @@
 // No test needs all of it.
 #![allow(dead_code)]
 
+pub mod bytes;
 mod fences;
+pub mod halves;
 
 #[allow(unused_imports)]
 pub use fences::{Guarded, Side, at_both_ends, fenced_at, largest_allocation};

@@ -13,10 +13,12 @@ use stridewise_kernels::{Binary, Error, Inline, KernelTable, Unary};
 /// Most whole numbers that are moved: their places are counted in f32.
 const MOST_MOVED: usize = 1 << 24;
 
-/// Bytes of the result of an op, and of what is needed to compute it.
-fn check_budget(op: &TensorOp, len: usize, budget: &mut usize) -> Result<(), Error> {
-    let bytes = len.saturating_mul(16);
-    match budget.checked_sub(bytes) {
+/// Bytes of a whole number and of its place.
+const WHOLE: usize = size_of::<i64>() + size_of::<f32>();
+
+/// Takes the bytes of so many elements, and of what is needed to compute them.
+fn check_budget(op: &TensorOp, len: usize, each: usize, budget: &mut usize) -> Result<(), Error> {
+    match budget.checked_sub(len.saturating_mul(each)) {
         Some(left) => {
             *budget = left;
             Ok(())
@@ -51,7 +53,7 @@ pub(super) fn evaluate(
         let kernel = DenseKernel::new(op, &shapes, table)?;
         let dims = kernel.output_shape().to_vec();
         let len = dims.iter().product();
-        check_budget(op, kernel.scratch_len(1).saturating_add(len), budget)?;
+        check_budget(op, kernel.scratch_len(1).saturating_add(len), size_of::<f32>(), budget)?;
         let values: Vec<Arc<Vec<f32>>> = inputs.iter().map(|c| c.to_floats()).collect();
         let slices: Vec<&[f32]> = values.iter().map(|v| &v[..]).collect();
         let (mut output, mut scratch) = (vec![0.0; len], vec![0.0; kernel.scratch_len(1)]);
@@ -109,7 +111,7 @@ fn move_ints(
     if total > MOST_MOVED {
         return Err(refuse(op, "there are more than 2^24 whole numbers"));
     }
-    check_budget(op, total, budget)?;
+    check_budget(op, total, WHOLE, budget)?;
     let (mut elements, mut values) = (Vec::new(), Vec::with_capacity(inputs.len()));
     for (index, constant) in inputs.iter().enumerate() {
         if moved.contains(&index) {
@@ -137,7 +139,7 @@ fn compute_ints(
     let ints = |constant: &Constant| constant.to_ints().ok_or_else(|| refuse(op, "an input has no whole numbers"));
     match op {
         TensorOp::Map(function) => {
-            check_budget(op, inputs[0].len(), budget)?;
+            check_budget(op, inputs[0].len(), WHOLE, budget)?;
             let apply = |v: &i64| unary(*function, *v);
             let output: Option<Vec<i64>> = ints(inputs[0])?.iter().map(|v| Some(narrow(ty, apply(v)?))).collect();
             let output = output.ok_or_else(|| refuse(op, "it is no function of whole numbers"))?;
@@ -152,7 +154,7 @@ fn compute_ints(
                 }
             };
             let (a, b) = (expand(inputs[0], budget)?, expand(inputs[1], budget)?);
-            check_budget(op, a.len(), budget)?;
+            check_budget(op, a.len(), WHOLE, budget)?;
             let apply = |(a, b): (&i64, &i64)| Some(narrow(ty, binary(*function, *a, *b)?));
             let output: Option<Vec<i64>> = a.iter().zip(b.iter()).map(apply).collect();
             Ok(Constant::ints(dims, output.ok_or_else(|| refuse(op, "it has no result in whole numbers"))?))

@@ -1,4 +1,4 @@
-//! ONNX files to graphs, opset 7 and newer.
+//! ONNX files to graphs, opset 6 and newer.
 //!
 //! A file is decoded and checked once, as a [`Network`] whose dimensions are symbols. For given shapes of its inputs it becomes a
 //! [`Graph`](crate::graph::Graph): the arithmetic of shapes, which exporters write into the file as ops, is then arithmetic of
@@ -11,12 +11,13 @@ mod fold;
 mod ops;
 mod proto;
 mod tensor;
+mod wire;
 
 pub use element::ElementType;
 
 use crate::error::{Error, Result, UnsupportedNode};
 use crate::formats::mapped;
-use crate::graph::{Dim, Input, ValueId};
+use crate::graph::{Dim, Input, ValueId, size_of};
 use constant::Constant;
 use prost::Message;
 use prost::bytes::Bytes;
@@ -26,7 +27,7 @@ use std::path::Path;
 use tensor::{Files, type_name};
 
 /// The oldest opset that is read.
-const OLDEST_OPSET: i64 = 7;
+const OLDEST_OPSET: i64 = 6;
 
 /// A decoded file.
 pub struct Network {
@@ -63,12 +64,16 @@ impl Network {
 
     fn decode(bytes: Bytes, mut files: Files) -> Result<Network> {
         let refuse = |reason: String| Error::Format { path: files.model.clone(), reason };
+        if wire::messages(&bytes) > wire::MOST_MESSAGES {
+            return Err(refuse(format!("it has more than {} messages", wire::MOST_MESSAGES)));
+        }
         let model = ModelProto::decode(bytes).map_err(|e| refuse(format!("not an ONNX file, or a damaged one: {e}")))?;
         let Some(graph) = model.graph else { return Err(refuse("not an ONNX file, or a damaged one: it has no graph".into())) };
-        let opset = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx").map(|set| set.version);
-        let opset = opset.ok_or_else(|| refuse("it names no version of ONNX's operators".into()))?;
-        if opset < OLDEST_OPSET {
-            return Err(refuse(format!("its operators are of version {opset}; {OLDEST_OPSET} is the oldest that is read")));
+        let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        // A file without the version of a domain has the first; one without nodes of ONNX's own has nothing of any version.
+        let opset = model.opset_import.iter().find(|set| own(&set.domain)).map_or(1, |set| set.version);
+        if opset < OLDEST_OPSET && graph.node.iter().any(|node| own(&node.domain)) {
+            return Err(refuse(format!("operators of version {opset} are not supported; {OLDEST_OPSET} is the oldest that is read")));
         }
         if !graph.sparse_initializer.is_empty() {
             return Err(refuse("it has sparse initializers, which are not supported".into()));
@@ -208,11 +213,7 @@ fn input_of(info: &ValueInfoProto, place: usize, files: &Files) -> Result<std::r
             (None, None) => Dim::Any(String::new()),
         });
     }
-    let fixed = |axis: usize, default: usize| match dims.get(axis) {
-        Some(Dim::Fixed(size)) => *size,
-        _ => default,
-    };
-    let size = [fixed(2, 224), fixed(3, 224)];
+    let size = size_of(&dims);
     Ok(Ok((Input { value: ValueId(place), name: info.name.clone(), dims, size }, ty)))
 }
 

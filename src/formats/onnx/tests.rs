@@ -211,7 +211,7 @@ fn malformed_networks_are_refused_with_node_and_op() {
     let reshape = vec![node("Reshape", &["x", "s"], &["y"], vec![])];
     refused(file(13, reshape.clone(), vec![ints("s", &[4, -1])], x(), &["y"]), &["node of y", "Reshape", "[4, -1]"]);
     refused(file(13, reshape, vec![ints("s", &[i64::MAX, i64::MAX])], x(), &["y"]), &["node of y", "Reshape"]);
-    refused(file(6, vec![node("Relu", &["x"], &["y"], vec![])], vec![], x(), &["y"]), &["version 6"]);
+    refused(file(5, vec![node("Relu", &["x"], &["y"], vec![])], vec![], x(), &["y"]), &["version 5", "not supported"]);
     refused(b"not a file of ONNX".to_vec(), &["bytes in memory", "ONNX"]);
     refused(Vec::new(), &["bytes in memory", "no graph"]);
 }
@@ -225,6 +225,35 @@ fn constants_that_are_made_of_nothing_are_held_against_the_limit() {
     let error = Model::from_onnx_bytes(&bytes(1000), &options).unwrap_err().to_string();
     assert!(error.contains("node of c") && error.contains("memory"), "{error}");
     assert!(load(&bytes(1 << 31)).unwrap_err().to_string().contains("node of c"));
+}
+
+#[test]
+fn a_file_of_endless_messages_is_refused_before_it_is_decoded() {
+    assert_eq!(wire::messages(&classifier()), {
+        let model = ModelProto::decode(&classifier()[..]).unwrap();
+        let graph = model.graph.unwrap();
+        let of_node = |node: &NodeProto| 1 + node.input.len() + node.output.len() + node.attribute.len();
+        // A value has a type, that a tensor type, that a shape, and that its dimensions.
+        let of_value = |value: &ValueInfoProto| {
+            let tensor = value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+            4 + tensor.shape.as_ref().unwrap().dim.len()
+        };
+        let nodes: usize = graph.node.iter().map(of_node).sum();
+        let values: usize = graph.input.iter().chain(&graph.output).map(of_value).sum();
+        2 + nodes + graph.initializer.len() + values
+    });
+    // A graph of empty nodes: two bytes each.
+    let nodes = [0x0a, 0x00].repeat(wire::MOST_MESSAGES + 1);
+    let mut bytes = vec![0x3a];
+    let mut length = nodes.len();
+    while length > 0x7f {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend(nodes);
+    let error = load(&bytes).unwrap_err().to_string();
+    assert!(error.contains("messages"), "{error}");
 }
 
 #[test]

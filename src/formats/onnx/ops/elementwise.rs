@@ -103,7 +103,7 @@ impl Binder {
             return unsupported(format!("of {ty}, which wraps around"));
         }
         if !ty.is_float() && !constants {
-            if ty.is_unsigned() && function == Binary::Sub || function == Binary::Pow {
+            if ty.is_unsigned() && function == Binary::Sub {
                 return unsupported(format!("of {ty}"));
             }
             let then = if function == Binary::Div { Unary::Trunc } else { Unary::Identity };
@@ -113,8 +113,26 @@ impl Binder {
     }
 
     fn binary(&mut self, call: &Call<'_>, function: Binary) -> Lowered<Vec<Known>> {
-        let (a, b) = (call.input(0)?, call.input(1)?);
-        Ok(vec![self.combine(function, a, b)?])
+        let a = call.input(0)?;
+        let b = self.aligned(call, a, call.input(1)?)?;
+        Ok(vec![self.combine(function, a, &b)?])
+    }
+
+    /// The second operand as opset 6 broadcasts it: its dimensions stand for those of the first from an axis on. A slope for each
+    /// channel had none of its own.
+    fn aligned(&mut self, call: &Call<'_>, a: &Known, b: &Known) -> Lowered<Known> {
+        let (rank, own) = (a.dims().len(), b.dims().len());
+        let slopes = call.proto.op_type == "PRelu" && own == 1 && b.dims() != [1] && rank > 1;
+        if call.opset > 6 || rank <= own || !(call.has("axis") || slopes) {
+            return Ok(b.clone());
+        }
+        let axis = call.axis(call.int("axis", 1), rank)?;
+        if axis + own > rank {
+            return call.refuse(format!("{own} dimensions from axis {axis} of {rank} on"));
+        }
+        let mut dims = b.dims().to_vec();
+        dims.resize(rank - axis, 1);
+        self.emit(TensorOp::Reshape(dims), &[b], b.ty())
     }
 
     fn variadic(&mut self, call: &Call<'_>, function: Binary) -> Lowered<Vec<Known>> {
@@ -126,8 +144,9 @@ impl Binder {
     }
 
     fn comparison(&mut self, call: &Call<'_>, function: Binary) -> Lowered<Vec<Known>> {
-        let (a, b) = (call.input(0)?, call.input(1)?);
-        Ok(vec![self.emit(TensorOp::Combine { function, then: Unary::Identity }, &[a, b], ElementType::Bool)?])
+        let a = call.input(0)?;
+        let b = self.aligned(call, a, call.input(1)?)?;
+        Ok(vec![self.emit(TensorOp::Combine { function, then: Unary::Identity }, &[a, &b], ElementType::Bool)?])
     }
 
     /// The values as another type has them.
@@ -201,7 +220,14 @@ fn clip(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
 
 fn pow(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (x, exponent) = (c.input(0)?, c.input(1)?);
-    let ty = c.floats_only(x)?;
+    let ty = x.ty();
+    if !ty.is_float() {
+        // Whole powers of whole numbers are whole; what the logarithm of the function errs is rounded away.
+        if exponent.ty().is_float() || ty.is_narrow() {
+            return unsupported(format!("of {ty} to powers of {}", exponent.ty()));
+        }
+        return Ok(vec![b.emit(TensorOp::Combine { function: Binary::Pow, then: Unary::Round }, &[x, exponent], ty)?]);
+    }
     if let Known::Constant(constant) = exponent
         && constant.len() == 1
         && constant.dims.len() <= x.dims().len()

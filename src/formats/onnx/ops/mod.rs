@@ -52,7 +52,7 @@ pub(super) fn find(node: &NodeProto) -> Option<Lower> {
 }
 
 impl Call<'_> {
-    fn refuse<T>(&self, reason: impl Into<String>) -> Lowered<T> {
+    pub(super) fn refuse<T>(&self, reason: impl Into<String>) -> Lowered<T> {
         let reason = format!("{}: {}", self.proto.op_type, reason.into());
         Err(Refusal::Invalid(Error::Graph { node: self.proto.name.clone(), reason }))
     }

@@ -137,5 +137,17 @@ fn depth_to_space(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
 fn space_to_depth(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let x = c.input(0)?;
     let block = c.size("blocksize", c.int("blocksize", 0))?;
-    Ok(vec![b.emit(TensorOp::SpaceToDepth { block }, &[x], x.ty())?])
+    match (c.string("mode", "DCR")?, x.dims()) {
+        ("DCR", _) => Ok(vec![b.emit(TensorOp::SpaceToDepth { block }, &[x], x.ty())?]),
+        // The block is the inner part of the channel's number.
+        ("CRD", &[n, channels, h, w]) => {
+            let (Some(rows), Some(columns)) = (h.checked_div(block), w.checked_div(block)) else { return c.refuse("its block is 0") };
+            let Some(deep) = channels.checked_mul(block).and_then(|c| c.checked_mul(block)) else { return c.refuse("its size overflows") };
+            let cut = b.emit(TensorOp::Reshape(vec![n, channels, rows, block, columns, block]), &[x], x.ty())?;
+            let moved = b.emit(TensorOp::Transpose(vec![0, 1, 3, 5, 2, 4]), &[&cut], x.ty())?;
+            Ok(vec![b.emit(TensorOp::Reshape(vec![n, deep, rows, columns]), &[&moved], x.ty())?])
+        }
+        ("CRD", dims) => c.refuse(format!("an input of shape {dims:?}")),
+        (other, _) => unsupported(format!("mode = {other}")),
+    }
 }
