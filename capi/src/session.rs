@@ -238,11 +238,17 @@ pub unsafe extern "C" fn stridewise_session_run(
     output_count: usize,
 ) -> Status {
     guard(|| {
+        // SAFETY: the caller's promise.
+        let session = unsafe { session.as_mut() }.ok_or_else(|| missing("session"))?;
+        // Before the tensors are looked at: so many there must be.
+        for (kind, names, found) in [("inputs", &session.names[0], input_count), ("outputs", &session.names[1], output_count)] {
+            if names.len() != found {
+                let (expected, found) = (format!("{} tensors", names.len()), format!("{found} tensors"));
+                return Err(Error::Shape { what: format!("the {kind} of the network"), expected, found });
+            }
+        }
         // SAFETY: the caller's promises.
-        let (session, inputs, outputs) = unsafe {
-            let session = session.as_mut().ok_or_else(|| missing("session"))?;
-            (session, slice(inputs, input_count, "inputs")?, slice(outputs, output_count, "outputs")?)
-        };
+        let (inputs, outputs) = unsafe { (slice(inputs, input_count, "inputs")?, slice(outputs, output_count, "outputs")?) };
         let mut views = ArrayVec::<TensorView<'_, f32>, MAX_PORTS>::new();
         for (index, tensor) in inputs.iter().enumerate() {
             let what = port("input", &session.names[0], index);
