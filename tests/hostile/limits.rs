@@ -1,6 +1,6 @@
 //! `max_memory` is held before memory is asked for, and is kept.
 
-use super::measured::peak_of;
+use super::measured::{alone, peak_of};
 use stridewise::models::{Block, ResNet};
 use stridewise::{Arch, Error, Model, SessionOptions, Threads};
 
@@ -17,6 +17,7 @@ fn largest(model: &Model) -> usize {
 
 #[test]
 fn max_memory_is_respected_before_allocation() {
+    let _alone = alone();
     let model = Model::random(Arch::ResNet(ResNet::new(Block::Bottleneck, [1, 1, 1, 1])), 0).unwrap();
     let weights: usize =
         4 * model.arch().unwrap().module(1000).unwrap().parameters().unwrap().iter().map(|p| p.shape.elements()).sum::<usize>();
@@ -48,6 +49,7 @@ fn max_memory_is_respected_before_allocation() {
 /// What a session says that it needs is what it asks for.
 #[test]
 fn memory_required_is_what_is_asked_for() {
+    let _alone = alone();
     for arch in [Arch::ResNet18, Arch::MobileNetV2, Arch::ResNet20Cifar, Arch::Plain20Cifar] {
         let model = Model::random(arch, 0).unwrap();
         let options = SessionOptions { size: Some([96, 96]), ..Default::default() };
