@@ -49,7 +49,7 @@ fn inputs_and_outputs_have_names_and_any_order() {
     assert_eq!(values, [("s", &[11.0, 12.0, 13.0][..]), ("p", &[-10.0, -20.0, -30.0]), ("a again", &[1.0, 2.0, 3.0])]);
 
     let (mut s, mut p, mut again) = (Tensor::zeros(shape(&[1, 3])).unwrap(), Tensor::zeros(shape(&[1, 3])).unwrap(), a.clone());
-    session.run_all_into(&[a.view(), b.view()], &mut [&mut s, &mut p, &mut again]).unwrap();
+    session.run_all_into(&[a.view(), b.view()], &mut [s.view_mut(), p.view_mut(), again.view_mut()]).unwrap();
     assert_eq!((s.as_slice(), p.as_slice()), (outputs[0].1.as_slice(), outputs[1].1.as_slice()));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::row::{RowArgs, RowFn};
-use crate::{AlignedBuffer, BLOCK, Error, Geometry, KernelTable, Layout};
+use crate::{AlignedBuffer, BLOCK, Element, Error, Geometry, KernelTable, Layout};
 
 /// What is computed for every element.
 enum Function {
@@ -18,30 +18,39 @@ pub struct Elementwise {
     b: Option<Geometry>,
     output: Geometry,
     clamp: (f32, f32),
-    table: &'static KernelTable,
+    kernel: RowFn,
+}
+
+/// Sum, bounds and affine map of a buffer's elements.
+fn kernels(g: &Geometry, table: &'static KernelTable) -> [RowFn; 3] {
+    if g.layout.element() == Element::Bf16 {
+        let bf16 = table.bf16();
+        return [bf16.add, bf16.clamp, bf16.affine];
+    }
+    [table.add, table.clamp, table.affine]
 }
 
 impl Elementwise {
     /// `clamp(a + b)`
     ///
     /// # Errors
-    /// When the three are not NCHW16c of one shape.
+    /// When the three are not NCHW16c, or NCHW32c, of one shape.
     pub fn add(a: Geometry, b: Geometry, output: Geometry, clamp: (f32, f32), table: &'static KernelTable) -> Result<Elementwise, Error> {
-        Elementwise { function: Function::Add, a, b: Some(b), output, clamp, table }.checked()
+        Elementwise { function: Function::Add, a, b: Some(b), output, clamp, kernel: kernels(&a, table)[0] }.checked()
     }
 
     /// `clamp(a)`
     ///
     /// # Errors
-    /// When the two are not NCHW16c of one shape.
+    /// When the two are not NCHW16c, or NCHW32c, of one shape.
     pub fn clamp(a: Geometry, output: Geometry, clamp: (f32, f32), table: &'static KernelTable) -> Result<Elementwise, Error> {
-        Elementwise { function: Function::Clamp, a, b: None, output, clamp, table }.checked()
+        Elementwise { function: Function::Clamp, a, b: None, output, clamp, kernel: kernels(&a, table)[1] }.checked()
     }
 
     /// `clamp(a · scale + shift)` with a scale and a shift for each channel.
     ///
     /// # Errors
-    /// When the two are not NCHW16c of one shape, or scale and shift are not one value a channel.
+    /// When the two are not NCHW16c, or NCHW32c, of one shape, or scale and shift are not one value a channel.
     pub fn affine(
         a: Geometry,
         output: Geometry,
@@ -59,17 +68,24 @@ impl Elementwise {
             Ok(padded)
         };
         let function = Function::Affine { scale: pad(scale, "scale")?, shift: pad(shift, "shift")? };
-        Elementwise { function, a, b: None, output, clamp, table }.checked()
+        Elementwise { function, a, b: None, output, clamp, kernel: kernels(&a, table)[2] }.checked()
+    }
+
+    /// The same op by another kernel for the same elements.
+    #[cfg(test)]
+    pub(crate) fn with_kernel(self, kernel: RowFn) -> Elementwise {
+        Elementwise { kernel, ..self }
     }
 
     fn checked(self) -> Result<Elementwise, Error> {
         let dims = |g: &Geometry| [g.n, g.c, g.h, g.w];
-        let fits = |g: &Geometry| g.layout == Layout::Nchw16c && dims(g) == dims(&self.output);
-        if fits(&self.a) && fits(&self.output) && self.b.as_ref().is_none_or(fits) {
+        let fits = |g: &Geometry| g.layout == self.a.layout && dims(g) == dims(&self.output);
+        let floats = matches!(self.a.layout, Layout::Nchw16c | Layout::Nchw32c);
+        if floats && fits(&self.a) && fits(&self.output) && self.b.as_ref().is_none_or(fits) {
             return Ok(self);
         }
         let problem = format!("element-wise {:?}, {:?} into {:?}", self.a, self.b, self.output);
-        Err(Error::Problem { problem, reason: "the buffers are not NCHW16c of one shape".into() })
+        Err(Error::Problem { problem, reason: "the buffers are not NCHW16c, or NCHW32c, of one shape".into() })
     }
 
     /// Computes the op; `b` is read by a sum only.
@@ -87,41 +103,32 @@ impl Elementwise {
             }
             (None, _) => None,
         };
-        let kernel: RowFn = match self.function {
-            Function::Add => self.table.add,
-            Function::Clamp => self.table.clamp,
-            Function::Affine { .. } => self.table.affine,
-        };
         let shared = SharedPointer::new(output);
-        let (planes, height) = (self.output.planes(), self.output.h);
+        let (blocks, height) = (self.output.blocks(), self.output.h);
         let parts = Parts::of(executor);
         parts.run(&|thread| {
-            for row in parts.range(self.output.n * planes * height, thread) {
-                let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
+            for row in parts.range(self.output.n * blocks * height, thread) {
+                let (n, block, y) = (row / (blocks * height), row / height % blocks, row % height);
+                let at = |g: &Geometry| g.offset(n, 0, y, 0) + g.block_offset(block);
                 let (scale, shift) = match &self.function {
-                    Function::Affine { scale, shift } => (scale[plane * BLOCK..].as_ptr(), shift[plane * BLOCK..].as_ptr()),
+                    Function::Affine { scale, shift } => (scale[block * BLOCK..].as_ptr(), shift[block * BLOCK..].as_ptr()),
                     _ => (std::ptr::null(), std::ptr::null()),
                 };
                 let args = RowArgs {
-                    a: a[self.a.offset(n, plane, y, 0)..].as_ptr(),
-                    b: b.map_or(std::ptr::null(), |(g, b)| b[g.offset(n, plane, y, 0)..].as_ptr()),
+                    a: a[at(&self.a)..].as_ptr(),
+                    b: b.map_or(std::ptr::null(), |(g, b)| b[at(&g)..].as_ptr()),
                     scale,
                     shift,
                     clamp: self.clamp,
                     count: self.output.w,
-                    output: shared.as_ptr().wrapping_add(self.output.offset(n, plane, y, 0)),
+                    output: shared.as_ptr().wrapping_add(at(&self.output)),
                 };
                 // SAFETY: the slices' lengths are checked above against geometries of one shape, so a row of each is inside
                 // it; rows are shared out to the threads without overlap.
                 unsafe {
-                    kernel(&args);
-                    if plane + 1 == planes {
-                        // Bounds that exclude zero have moved them.
-                        self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
-                    }
-                    if y == 0 {
-                        self.output.clear_halo(shared.as_ptr(), n, plane);
-                    }
+                    (self.kernel)(&args);
+                    // Bounds that exclude zero have moved the channels that pad the last plane.
+                    self.output.clear_around(shared.as_ptr(), n, block, y);
                 }
             }
         })

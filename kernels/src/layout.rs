@@ -1,7 +1,7 @@
 //! Between what the user sees, dense NCHW, and the buffers of a plan; and strided copies between buffers.
 
 use crate::parallel::{Executor, Parts, SharedPointer};
-use crate::{Error, Geometry, Layout};
+use crate::{Element, Error, Geometry, Layout};
 
 /// Copies a dense NCHW tensor into a buffer of any layout; clears the buffer's halo and the channels that pad its last block.
 ///
@@ -37,7 +37,9 @@ pub fn copy_strided(
 ) -> Result<(), Error> {
     from.check("source of a copy", source.len())?;
     to.check("destination of a copy", destination.len())?;
-    let fits = step[0] > 0
+    let fits = from.layout.element() == Element::F32
+        && to.layout.element() == Element::F32
+        && step[0] > 0
         && step[1] > 0
         && from.n == to.n
         && before.checked_add(from.c).is_some_and(|c| c <= to.c)

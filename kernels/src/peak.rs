@@ -1,5 +1,7 @@
 //! The machine's peaks, measured: the FMA rate, what every "% of peak" is a percentage of, and how fast memory is read.
 
+use crate::bf16::{Bf16, Bf16Table};
+use crate::int8::{Int8, Int8Table};
 use crate::simd::F32x16;
 use crate::{Error, Isa, KernelTable};
 use std::hint::black_box;
@@ -43,6 +45,98 @@ pub fn read(isa: Isa, data: &[f32]) -> Result<f32, Error> {
     // SAFETY: `KernelTable::get` gave the table, so the instruction set is there; the slice holds as many rounds.
     let sum = unsafe { (table.read_sum)(data.as_ptr(), rounds) };
     Ok(sum + data[rounds * round..].iter().sum::<f32>())
+}
+
+/// The rate of products of bytes of one core, in operations a second (two a product): the best of several short runs (about 60 ms).
+pub fn measure_int8_peak(table: &'static Int8Table) -> f64 {
+    let rounds = if table.isa() == Isa::Portable { 20_000 } else { 1_000_000 };
+    let mut best = 0f64;
+    for _ in 0..9 {
+        let start = Instant::now();
+        let operations = multiply_bytes(table, rounds);
+        best = best.max(operations as f64 / start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Multiplies bytes in registers and adds them up, `rounds` times as many vectors as hide the latency; returns the number of
+/// operations, two for each product. What [`measure_int8_peak`] times.
+pub fn multiply_bytes(table: &'static Int8Table, rounds: u64) -> u64 {
+    // SAFETY: nobody has a table but of an instruction set that is there.
+    black_box(unsafe { (table.chain)(black_box(rounds)) });
+    rounds.saturating_mul(2 * 64 * table.chains as u64)
+}
+
+/// The rate of products of bfloat16 of one core, in operations a second (two a product): the best of several short runs (about 60 ms).
+pub fn measure_bf16_peak(table: &'static Bf16Table) -> f64 {
+    let rounds = if table.isa() == Isa::Portable { 20_000 } else { 1_000_000 };
+    let mut best = 0f64;
+    for _ in 0..9 {
+        let start = Instant::now();
+        // SAFETY: nobody has a table but of an instruction set that is there.
+        black_box(unsafe { (table.chain)(black_box(rounds)) });
+        best = best.max((rounds * 2 * 32 * table.chains as u64) as f64 / start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// `rounds` times C vectors of dot products of bfloat16 that do not wait for each other.
+///
+/// # Safety
+/// The processor has the instruction set of B.
+#[inline(always)]
+pub(crate) unsafe fn bf16_chain<B: Bf16, const C: usize>(rounds: u64) -> f32 {
+    // SAFETY: the caller says that the instruction set is there; the arrays hold sixteen words.
+    unsafe {
+        // Pairs of 2 and ½.
+        let words = black_box([f32::from_bits(0x3f00_4000); 16]);
+        let (column, x) = (B::column(words.as_ptr()), B::spread(words.as_ptr()));
+        let mut acc = [B::Float::splat(0.0); C];
+        for (i, a) in acc.iter_mut().enumerate() {
+            *a = B::Float::splat(black_box(i as f32));
+        }
+        for _ in 0..rounds {
+            for a in &mut acc {
+                *a = B::multiply_add(column, x, *a);
+            }
+        }
+        let mut total = acc[0];
+        for a in &acc[1..] {
+            total = total.add(*a);
+        }
+        let mut sum = [0.0; 16];
+        total.store(sum.as_mut_ptr());
+        sum.iter().sum()
+    }
+}
+
+/// `rounds` times C vectors of dot products that do not wait for each other.
+///
+/// # Safety
+/// The processor has the instruction set of I.
+#[inline(always)]
+pub(crate) unsafe fn dot_chain<I: Int8, const C: usize>(rounds: u64) -> i32 {
+    // SAFETY: the caller says that the instruction set is there; the arrays hold sixteen words.
+    unsafe {
+        let words = black_box([0x0102_0304i32; 16]);
+        let (column, x) = (I::column(words.as_ptr()), I::spread(words.as_ptr()));
+        let mut acc = [I::zero(); C];
+        for (i, a) in acc.iter_mut().enumerate() {
+            *a = I::load_sums(black_box([i as i32; 16]).as_ptr());
+        }
+        for _ in 0..rounds {
+            for a in &mut acc {
+                *a = I::multiply_add(column, x, *a);
+            }
+        }
+        let mut total = acc[0];
+        for a in &acc[1..] {
+            total = I::add_sums(total, *a);
+        }
+        let mut sums = [0i32; 16];
+        I::store_sums(total, sums.as_mut_ptr());
+        sums.iter().fold(0, |sum, s| sum.wrapping_add(*s))
+    }
 }
 
 /// The sum of `rounds` times C vectors.

@@ -1,11 +1,12 @@
-//! Pooling over NCHW16c: every kind is a grid of windows, each a range of rows times a range of columns.
+//! Pooling over blocked layouts of floats: every kind is a grid of windows, each a range of rows times a range of columns.
 
 use crate::parallel::{Executor, Parts, SharedPointer};
-use crate::row::PoolArgs;
-use crate::{Error, Geometry, KernelTable, Layout};
+use crate::row::{PoolArgs, PoolFn};
+use crate::{Element, Error, Geometry, KernelTable, Layout};
 
 /// What a window becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// Its maximum; NaN wins.
     Maximum,
@@ -24,6 +25,7 @@ pub struct Windows {
 
 /// How windows slide along an axis, with ONNX's attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sliding {
     /// Elements of a window.
     pub kernel: usize,
@@ -146,6 +148,34 @@ impl Windows {
         Ok(windows)
     }
 
+    /// Whether there are `count` of them, all inside `size` elements.
+    pub(crate) fn fit(&self, size: usize, count: usize) -> bool {
+        self.ranges.len() == count && self.ranges.iter().all(|r| r.1 <= size)
+    }
+
+    /// Elements of the longest.
+    pub(crate) fn longest(&self) -> usize {
+        self.ranges.iter().map(|r| (r.1 - r.0).div_ceil(self.step)).max().unwrap_or(0)
+    }
+
+    /// The first element of each, and the one behind its last.
+    pub(crate) fn ranges(&self) -> &[(usize, usize)] {
+        &self.ranges
+    }
+
+    pub(crate) fn range(&self, index: usize) -> (usize, usize) {
+        self.ranges[index]
+    }
+
+    pub(crate) fn divisors(&self) -> &[f32] {
+        &self.divisors
+    }
+
+    /// From an element of a window to its next.
+    pub(crate) fn step(&self) -> usize {
+        self.step
+    }
+
     fn with_capacity(count: usize) -> Result<Windows, Error> {
         let mut windows = Windows { ranges: Vec::new(), divisors: Vec::new(), step: 1 };
         let reserved = windows.ranges.try_reserve_exact(count).and_then(|()| windows.divisors.try_reserve_exact(count));
@@ -169,17 +199,16 @@ fn empty_window(index: usize, size: usize) -> Error {
 
 /// A pooling op with everything decided.
 pub struct Pool {
-    reduction: Reduction,
+    kernel: PoolFn,
     input: Geometry,
     output: Geometry,
     rows: Windows,
     columns: Windows,
-    table: &'static KernelTable,
 }
 
 impl Pool {
-    /// Prepares pooling of `input` into `output`, both NCHW16c of the same N and C; H and W of the output are the numbers of
-    /// windows. Neither buffer needs a halo.
+    /// Prepares pooling of `input` into `output`, both NCHW16c or both NCHW32c, of the same N and C; H and W of the output are the
+    /// numbers of windows. Neither buffer needs a halo.
     ///
     /// # Errors
     /// When a geometry does not fit the windows.
@@ -191,18 +220,27 @@ impl Pool {
         columns: Windows,
         table: &'static KernelTable,
     ) -> Result<Pool, Error> {
-        let inside =
-            |windows: &Windows, size: usize, count: usize| windows.ranges.len() == count && windows.ranges.iter().all(|r| r.1 <= size);
-        let fits = input.layout == Layout::Nchw16c
-            && output.layout == Layout::Nchw16c
+        let kernel = match (input.layout.element(), reduction) {
+            (Element::Bf16, Reduction::Maximum) => table.bf16().pool_max,
+            (Element::Bf16, Reduction::Mean) => table.bf16().pool_mean,
+            (_, Reduction::Maximum) => table.pool_max,
+            (_, Reduction::Mean) => table.pool_mean,
+        };
+        Pool::with_kernel(kernel, input, output, rows, columns)
+    }
+
+    /// As [`Pool::new`], by a kernel for the input's elements.
+    pub(crate) fn with_kernel(kernel: PoolFn, input: Geometry, output: Geometry, rows: Windows, columns: Windows) -> Result<Pool, Error> {
+        let fits = matches!(input.layout, Layout::Nchw16c | Layout::Nchw32c)
+            && output.layout == input.layout
             && [input.n, input.c] == [output.n, output.c]
-            && inside(&rows, input.h, output.h)
-            && inside(&columns, input.w, output.w);
+            && rows.fit(input.h, output.h)
+            && columns.fit(input.w, output.w);
         if !fits {
             let problem = format!("pooling of {input:?} into {output:?}");
             return Err(Error::Problem { problem, reason: "the windows do not fit the buffers".into() });
         }
-        Ok(Pool { reduction, input, output, rows, columns, table })
+        Ok(Pool { kernel, input, output, rows, columns })
     }
 
     /// Pools. Results do not depend on the executor's number of threads.
@@ -212,19 +250,16 @@ impl Pool {
     pub fn run(&self, executor: &dyn Executor, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
         self.input.check("pooling input", input.len())?;
         self.output.check("pooling output", output.len())?;
-        let kernel = match self.reduction {
-            Reduction::Maximum => self.table.pool_max,
-            Reduction::Mean => self.table.pool_mean,
-        };
         let shared = SharedPointer::new(output);
-        let (planes, height) = (self.output.planes(), self.output.h);
+        let (blocks, height) = (self.output.blocks(), self.output.h);
         let parts = Parts::of(executor);
         parts.run(&|thread| {
-            for row in parts.range(self.output.n * planes * height, thread) {
-                let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
+            for row in parts.range(self.output.n * blocks * height, thread) {
+                let (n, block, y) = (row / (blocks * height), row / height % blocks, row % height);
                 let (begin, end) = self.rows.ranges[y];
+                let at = |g: &Geometry, y: usize| g.offset(n, 0, y, 0) + g.block_offset(block);
                 let args = PoolArgs {
-                    input: input[self.input.offset(n, plane, begin, 0)..].as_ptr(),
+                    input: input[at(&self.input, begin)..].as_ptr(),
                     row_stride: self.input.row_stride() * self.rows.step,
                     rows: (end - begin).div_ceil(self.rows.step),
                     columns: self.columns.ranges.as_ptr(),
@@ -232,15 +267,13 @@ impl Pool {
                     column_divisors: self.columns.divisors.as_ptr(),
                     row_divisor: self.rows.divisors[y],
                     count: self.output.w,
-                    output: shared.as_ptr().wrapping_add(self.output.offset(n, plane, y, 0)),
+                    output: shared.as_ptr().wrapping_add(at(&self.output, y)),
                 };
                 // SAFETY: `Pool::new` checked that every window lies inside a plane and that there is one for each output;
                 // the slices' lengths are checked above; rows are shared out to the threads without overlap.
                 unsafe {
-                    kernel(&args);
-                    if y == 0 {
-                        self.output.clear_halo(shared.as_ptr(), n, plane);
-                    }
+                    (self.kernel)(&args);
+                    self.output.clear_around(shared.as_ptr(), n, block, y);
                 }
             }
         })

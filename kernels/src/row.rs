@@ -1,9 +1,37 @@
-//! Kernels over a row of NCHW16c pixels: pooling windows, sums, bounds and per-channel affine maps.
-//! All are bound by loads and stores, a vector a cycle at best.
+//! Kernels over a row of pixels of a blocked layout: pooling windows, sums, bounds and per-channel affine maps.
+//! All are bound by loads and stores, a vector a cycle at best. They compute in f32, whatever is stored.
 
 use crate::simd::F32x16;
 
-/// A row of pooling windows of one block. Strides are in elements.
+/// How sixteen values of a pixel are stored.
+///
+/// # Safety
+/// Both methods may be called only where the processor has the instruction set of the implementing type, with pointers that are valid
+/// for sixteen stored values.
+pub(crate) trait Stored {
+    /// Sixteen floats.
+    type Vector: F32x16;
+    /// Reads sixteen values.
+    unsafe fn read(p: *const f32) -> Self::Vector;
+    /// Writes sixteen values.
+    unsafe fn write(values: Self::Vector, p: *mut f32);
+}
+
+impl<V: F32x16> Stored for V {
+    type Vector = V;
+    #[inline(always)]
+    unsafe fn read(p: *const f32) -> V {
+        // SAFETY: the trait's contract, which is that of the vector's.
+        unsafe { V::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn write(values: V, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { values.store(p) }
+    }
+}
+
+/// A row of pooling windows of one block. Strides are in words.
 pub(crate) struct PoolArgs {
     /// First pixel of the first row that the windows cover.
     pub input: *const f32,
@@ -37,21 +65,21 @@ pub(crate) type PoolFn = unsafe fn(&PoolArgs);
 /// # Safety
 /// As [`PoolFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn pool_max<V: F32x16>(args: &PoolArgs) {
+pub(crate) unsafe fn pool_max<S: Stored>(args: &PoolArgs) {
     // SAFETY: the caller keeps PoolFn's contract.
     unsafe {
         for i in 0..args.count {
             let (begin, end) = *args.columns.add(i);
-            let mut acc = V::splat(f32::NEG_INFINITY);
+            let mut acc = S::Vector::splat(f32::NEG_INFINITY);
             for y in 0..args.rows {
                 let row = args.input.add(y * args.row_stride);
                 let mut x = begin;
                 while x < end {
-                    acc = acc.maximum(V::load(row.add(x * 16)));
+                    acc = acc.maximum(S::read(row.add(x * 16)));
                     x += args.column_step;
                 }
             }
-            acc.store(args.output.add(i * 16));
+            S::write(acc, args.output.add(i * 16));
         }
     }
 }
@@ -61,28 +89,29 @@ pub(crate) unsafe fn pool_max<V: F32x16>(args: &PoolArgs) {
 /// # Safety
 /// As [`PoolFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn pool_mean<V: F32x16>(args: &PoolArgs) {
+pub(crate) unsafe fn pool_mean<S: Stored>(args: &PoolArgs) {
     // SAFETY: the caller keeps PoolFn's contract.
     unsafe {
         for i in 0..args.count {
             let (begin, end) = *args.columns.add(i);
-            let mut acc = V::splat(0.0);
+            let mut acc = S::Vector::splat(0.0);
             for y in 0..args.rows {
                 let row = args.input.add(y * args.row_stride);
-                let mut sum = V::splat(0.0);
+                let mut sum = S::Vector::splat(0.0);
                 let mut x = begin;
                 while x < end {
-                    sum = sum.add(V::load(row.add(x * 16)));
+                    sum = sum.add(S::read(row.add(x * 16)));
                     x += args.column_step;
                 }
                 acc = acc.add(sum);
             }
-            acc.div(V::splat(*args.column_divisors.add(i) * args.row_divisor)).store(args.output.add(i * 16));
+            let mean = acc.div(S::Vector::splat(*args.column_divisors.add(i) * args.row_divisor));
+            S::write(mean, args.output.add(i * 16));
         }
     }
 }
 
-/// A row of pixels of one block, element by element.
+/// A row of pixels of one block, element by element. From a pixel to the next it is 16 words.
 pub(crate) struct RowArgs {
     /// The first operand.
     pub a: *const f32,
@@ -112,13 +141,13 @@ pub(crate) type RowFn = unsafe fn(&RowArgs);
 /// # Safety
 /// As [`RowFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn add<V: F32x16>(args: &RowArgs) {
+pub(crate) unsafe fn add<S: Stored>(args: &RowArgs) {
     // SAFETY: the caller keeps RowFn's contract.
     unsafe {
-        let (low, high) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
+        let (low, high) = (S::Vector::splat(args.clamp.0), S::Vector::splat(args.clamp.1));
         for i in 0..args.count {
-            let x = V::load(args.a.add(i * 16)).add(V::load(args.b.add(i * 16)));
-            x.at_least(low).at_most(high).store(args.output.add(i * 16));
+            let x = S::read(args.a.add(i * 16)).add(S::read(args.b.add(i * 16)));
+            S::write(x.at_least(low).at_most(high), args.output.add(i * 16));
         }
     }
 }
@@ -128,12 +157,12 @@ pub(crate) unsafe fn add<V: F32x16>(args: &RowArgs) {
 /// # Safety
 /// As [`RowFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn clamp<V: F32x16>(args: &RowArgs) {
+pub(crate) unsafe fn clamp<S: Stored>(args: &RowArgs) {
     // SAFETY: the caller keeps RowFn's contract.
     unsafe {
-        let (low, high) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
+        let (low, high) = (S::Vector::splat(args.clamp.0), S::Vector::splat(args.clamp.1));
         for i in 0..args.count {
-            V::load(args.a.add(i * 16)).at_least(low).at_most(high).store(args.output.add(i * 16));
+            S::write(S::read(args.a.add(i * 16)).at_least(low).at_most(high), args.output.add(i * 16));
         }
     }
 }
@@ -143,13 +172,28 @@ pub(crate) unsafe fn clamp<V: F32x16>(args: &RowArgs) {
 /// # Safety
 /// As [`RowFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn affine<V: F32x16>(args: &RowArgs) {
+pub(crate) unsafe fn affine<S: Stored>(args: &RowArgs) {
     // SAFETY: the caller keeps RowFn's contract.
     unsafe {
-        let (low, high) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        let (scale, shift) = (V::load(args.scale), V::load(args.shift));
+        let (low, high) = (S::Vector::splat(args.clamp.0), S::Vector::splat(args.clamp.1));
+        let (scale, shift) = (S::Vector::load(args.scale), S::Vector::load(args.shift));
         for i in 0..args.count {
-            V::load(args.a.add(i * 16)).fma(scale, shift).at_least(low).at_most(high).store(args.output.add(i * 16));
+            let x = S::read(args.a.add(i * 16)).fma(scale, shift);
+            S::write(x.at_least(low).at_most(high), args.output.add(i * 16));
+        }
+    }
+}
+
+/// Reads as F stores, writes as T does.
+///
+/// # Safety
+/// As [`RowFn`] says.
+#[inline(always)]
+pub(crate) unsafe fn convert<F: Stored, T: Stored<Vector = F::Vector>>(args: &RowArgs) {
+    // SAFETY: the caller keeps RowFn's contract.
+    unsafe {
+        for i in 0..args.count {
+            T::write(F::read(args.a.add(i * 16)), args.output.add(i * 16));
         }
     }
 }

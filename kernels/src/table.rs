@@ -1,6 +1,6 @@
 //! The one list of kernels. Dispatch, tests and benches all read it: a kernel that is not here does not exist.
 
-use crate::conv::grouped_row::{GROUPS, GroupedFn, SHAPES};
+use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileFn};
 use crate::function::reduce::REDUCTIONS;
 use crate::function::{Binary, FunctionKernels, Kind};
@@ -15,12 +15,8 @@ pub struct KernelTable {
     pub(crate) name: &'static str,
     /// Indexed by blocks − 1, then pixels − 1.
     pub(crate) conv_tile: &'static [&'static [TileFn]],
-    /// Depthwise rows of any shape.
-    pub(crate) depthwise_any: GroupedFn,
-    /// Depthwise rows, in the order of [`SHAPES`].
-    pub(crate) depthwise_shaped: [GroupedFn; SHAPES.len()],
-    /// Rows of groups of channels, in the order of [`GROUPS`].
-    pub(crate) groups: [GroupedFn; GROUPS.len()],
+    /// Rows of depthwise convolutions and of narrow groups.
+    pub(crate) grouped: GroupedKernels,
     /// Transform of the input, transform of the output.
     pub(crate) winograd_f2: (InputFn, OutputFn),
     /// Likewise.
@@ -114,12 +110,7 @@ macro_rules! instantiate {
             isa: $isa,
             name: $name,
             conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
-            depthwise_any: kernels::depthwise_any,
-            depthwise_shaped: [
-                kernels::depthwise_shaped::<3, 1>, kernels::depthwise_shaped::<3, 2>,
-                kernels::depthwise_shaped::<5, 1>, kernels::depthwise_shaped::<5, 2>,
-            ],
-            groups: [kernels::groups::<4>, kernels::groups::<8>],
+            grouped: $crate::table::grouped!(kernels),
             winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
             winograd_f4: (kernels::winograd_f4_input, kernels::winograd_f4_output),
             pool_max: kernels::pool_max,
@@ -153,8 +144,31 @@ macro_rules! instantiate {
 }
 pub(crate) use instantiate;
 
-/// A function with const parameters pixels and blocks, for 1 to 6, 8 or 12 pixels.
+/// The row kernels of a module that has them.
+macro_rules! grouped {
+    ($module:ident) => {
+        $crate::conv::grouped_row::GroupedKernels {
+            depthwise_any: $module::depthwise_any,
+            depthwise_shaped: [
+                $module::depthwise_shaped::<3, 1>,
+                $module::depthwise_shaped::<3, 2>,
+                $module::depthwise_shaped::<5, 1>,
+                $module::depthwise_shaped::<5, 2>,
+            ],
+            groups: [$module::groups::<4>, $module::groups::<8>],
+        }
+    };
+}
+pub(crate) use grouped;
+
+/// A function with const parameters pixels and blocks, for 1 to 3, 4, 6, 8 or 12 pixels.
 macro_rules! by_pixels {
+    (3, $($f:ident)::+, $b:literal) => {
+        &[$($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>]
+    };
+    (4, $($f:ident)::+, $b:literal) => {
+        &[$($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>, $($f)::+::<4, $b>]
+    };
     (6, $($f:ident)::+, $b:literal) => {
         &[$($f)::+::<1, $b>, $($f)::+::<2, $b>, $($f)::+::<3, $b>, $($f)::+::<4, $b>, $($f)::+::<5, $b>, $($f)::+::<6, $b>]
     };
@@ -233,9 +247,7 @@ impl KernelTable {
             isa,
             name,
             conv_tile,
-            depthwise_any: _,
-            depthwise_shaped: _,
-            groups: _,
+            grouped: _,
             winograd_f2: _,
             winograd_f4: _,
             pool_max: _,

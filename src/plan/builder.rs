@@ -6,10 +6,10 @@ use super::step::{Compute, StepInfo};
 use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
 use crate::graph::dense::DenseKernel;
-use crate::graph::{Activation, Graph, Node, Op, TensorOp, Weight};
+use crate::graph::{Activation, Graph, Node, Op, PackRequest, TensorOp, Weight};
 use crate::model::PackedCache;
 use crate::tensor::Shape;
-use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights};
+use stridewise_kernels::conv::{Algorithm, Conv, Order};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{ConvProblem, Geometry, Isa, Layout};
@@ -71,10 +71,9 @@ impl Builder<'_> {
                 let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let bias = bias.as_ref().map(|b| b.as_slice());
                 let key = PackedKey::new(&node.name, weight, bias, table.isa(), &problem, choice.algorithm, input.layout());
-                let weights = self.packed.get_or_insert(key, || {
-                    let (layout, executor) = (input.layout(), self.request.executor);
-                    PackedWeights::pack_from(table, &problem, choice.algorithm, layout, &weight.source(&node.name), bias, executor)
-                })?;
+                let (layout, executor) = (input.layout(), self.request.executor);
+                let request = PackRequest { table, problem: &problem, algorithm: choice.algorithm, layout, bias, executor };
+                let weights = self.packed.get_or_pack(key, &request, &weight.source(&node.name))?;
                 let residual = geometries.get(1).copied();
                 let threads = self.request.executor.threads();
                 let conv = Conv::new(problem, choice.algorithm, input, output, residual, weights, clamp(*activation), threads)?;
@@ -161,6 +160,14 @@ pub(crate) struct PackedKey {
 }
 
 impl PackedKey {
+    /// What of the key a file keeps: of the instruction set no more than weights depend on.
+    #[cfg(feature = "packed")]
+    pub fn packing(&self) -> crate::formats::packed::Packing {
+        let &PackedKey { ref node, fingerprint, isa, order, layout, kernel, dilation, groups } = self;
+        let tile_blocks = stridewise_kernels::KernelTable::get(isa).map_or(0, |table| table.max_blocks());
+        crate::formats::packed::Packing { node: node.clone(), fingerprint, tile_blocks, order, layout, kernel, dilation, groups }
+    }
+
     fn new(
         node: &str,
         weight: &Weight,

@@ -1,5 +1,7 @@
 //! NEON: a block is four registers; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32.
 
+pub(crate) mod bf16;
+pub(crate) mod int8;
 mod lanes;
 
 use crate::simd::F32x16;

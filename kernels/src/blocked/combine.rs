@@ -4,7 +4,7 @@ use super::{for_stretches, is_gapless};
 use crate::function::rows::{BinaryArgs, BinaryFn, Operand, UnaryArgs, UnaryFn};
 use crate::function::{Binary, Kind, Unary};
 use crate::parallel::{Executor, Parts, SharedPointer};
-use crate::{BLOCK, Error, Geometry, KernelTable, Layout};
+use crate::{BLOCK, Element, Error, Geometry, KernelTable, Layout};
 
 /// `then(f(a, b))` for every element of a buffer of NCHW16c.
 pub struct Combine {
@@ -31,7 +31,7 @@ impl Source {
         let fits = own.iter().zip(all).all(|(&own, all)| own == all || own == 1);
         // One channel is one lane, or a plane of NCHW; several are lanes only in blocks.
         let splat = geometry.c == 1 && output.c != 1;
-        if !fits || (geometry.layout == Layout::Nchw && geometry.c != 1) {
+        if !fits || geometry.layout.element() != Element::F32 || (geometry.layout == Layout::Nchw && geometry.c != 1) {
             return None;
         }
         let splat = splat || geometry.layout == Layout::Nchw;

@@ -4,7 +4,7 @@ use super::{for_stretches, is_gapless};
 use crate::function::Unary;
 use crate::function::rows::{UnaryArgs, UnaryFn};
 use crate::parallel::{Executor, Parts, SharedPointer};
-use crate::{Error, Geometry, KernelTable};
+use crate::{Element, Error, Geometry, KernelTable};
 
 /// `f(x)` for every element of a buffer of either layout.
 pub struct Map {
@@ -21,9 +21,9 @@ impl Map {
     /// # Errors
     /// When the two have not the same layout and dimensions.
     pub fn new(function: Unary, input: Geometry, output: Geometry, table: &'static KernelTable) -> Result<Map, Error> {
-        if input.layout != output.layout || input.dims() != output.dims() {
+        if input.layout != output.layout || input.layout.element() != Element::F32 || input.dims() != output.dims() {
             let problem = format!("{function:?} of {input:?} into {output:?}");
-            return Err(Error::Problem { problem, reason: "the buffers are not of one layout and shape".into() });
+            return Err(Error::Problem { problem, reason: "the buffers are not f32 of one layout and shape".into() });
         }
         let (kind, params) = function.kernel();
         Ok(Map { kernel: table.functions.unary[kind as usize], params, keeps_zero: function.keeps_zero(), input, output })

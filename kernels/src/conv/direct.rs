@@ -4,22 +4,22 @@ use super::packed::OcTile;
 use super::prefetch::Prefetcher;
 use super::tile::{TileArgs, tile_pixels};
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
-use crate::{Geometry, Layout};
+use crate::Geometry;
 use std::ops::Range;
 
 /// Offset of each segment from the first tap of a pixel's window.
 pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: &PackedWeights) -> Vec<usize> {
-    let lanes = input.layout.lanes();
+    let words = input.layout.words();
     let offset = |s: &super::packed::Segment| {
-        s.channel / lanes * input.plane_stride()
-            + s.channel % lanes
+        s.word / words * input.plane_stride()
+            + s.word % words
             + s.kh * problem.dilation[0] * input.row_stride()
-            + s.kw * problem.dilation[1] * lanes
+            + s.kw * problem.dilation[1] * words
     };
     weights.segments().iter().map(offset).collect()
 }
 
-/// Elements of a tile's weights (256 KiB) that stay in a level-2 cache while the pixels pass over them. Where K is longer, the
+/// Words of a tile's weights (256 KiB) that stay in a level-2 cache while the pixels pass over them. Where K is longer, the
 /// pixels pass over a part of it before the next part's turn, and their sums wait in scratch memory.
 const K_BLOCK: usize = 64 * 1024;
 
@@ -89,7 +89,7 @@ fn pass_in_parts(
 /// The pixels pass over the segments that the arguments point at. `sums` is where those of the pixels wait, one behind the other.
 #[inline(always)]
 fn pass(conv: &Conv, tile: &OcTile, args: &mut TileArgs, prefetcher: &mut Prefetcher<'_>, pixels: Range<usize>, sums: Option<*mut f32>) {
-    let kernels = conv.table.conv_tile[tile.blocks - 1];
+    let kernels = conv.weights.conv_tile()[tile.blocks - 1];
     let mut cursor = conv.cursor(pixels.start, true);
     let mut pixel = pixels.start;
     while pixel < pixels.end {
@@ -116,12 +116,11 @@ impl Conv {
         (args.tail_segments, args.tail_run) = tile.tail;
         args.weights = self.weights.tile_weights(tile, 0).as_ptr();
         args.bias = self.weights.tile_bias(tile).as_ptr();
-        // The blocks of a tile lie `output_block` apart from here on.
-        args.output = buffers.output.wrapping_add(tile.first * self.output.plane_stride());
-        if !buffers.residual.is_null() {
-            args.residual = buffers.residual.wrapping_add(tile.first * buffers.residual_geometry.plane_stride());
+        args.scales = self.scales.get(tile.first * BLOCK..).unwrap_or(&[]).as_ptr();
+        for block in 0..tile.blocks {
+            args.output_blocks[block] = self.output.block_offset(tile.first + block);
+            args.residual_blocks[block] = buffers.residual_geometry.block_offset(tile.first + block);
         }
-        args.residual_block = buffers.residual_geometry.plane_stride();
     }
 
     /// Writes the offsets of the next `count` output pixels: in the output, the residual if there is one and, if the cursor was made
@@ -150,8 +149,7 @@ impl Conv {
     /// pixels' windows in the input, too.
     pub(super) fn cursor(&self, pixel: usize, windows: bool) -> Cursor {
         let [oh, ow] = self.output_size;
-        let lanes = if self.input.layout == Layout::Nchw { 1 } else { BLOCK };
-        let input_step = if windows { self.problem.stride[1] * lanes } else { 0 };
+        let input_step = if windows { self.problem.stride[1] * self.input.layout.words() } else { 0 };
         let mut cursor = Cursor { n: pixel / (oh * ow), y: pixel / ow % oh, x: pixel % ow, input_step, output: 0, residual: 0, input: 0 };
         cursor.locate(self);
         cursor
@@ -204,10 +202,10 @@ impl Cursor {
         self.residual = conv.residual.map_or(0, |g| g.offset(self.n, 0, self.y, self.x));
         if self.input_step > 0 {
             let (input, p) = (&conv.input, &conv.problem);
-            let lanes = if input.layout == Layout::Nchw { 1 } else { BLOCK };
             // Less the padding: `Conv::new` saw to it that the halo holds it, so that this does not go below zero.
-            self.input =
-                input.offset(self.n, 0, self.y * p.stride[0], self.x * p.stride[1]) - p.pads[0] * input.row_stride() - p.pads[1] * lanes;
+            self.input = input.offset(self.n, 0, self.y * p.stride[0], self.x * p.stride[1])
+                - p.pads[0] * input.row_stride()
+                - p.pads[1] * input.layout.words();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Depthwise convolution and convolution in groups of 4 or 8 channels, row by row: see [`super::grouped_row`].
 
 use super::grouped_row::{GROUPS, GroupedArgs, GroupedFn, SHAPES};
+use super::packed::Kernels;
 use super::{BLOCK, Buffers, Conv, ConvProblem};
 use std::ops::Range;
 
@@ -12,22 +13,27 @@ pub(super) fn width_index(problem: &ConvProblem) -> Option<usize> {
 
 /// The kernel for the problem's groups and shape: its own, or the one for any.
 fn kernel(conv: &Conv) -> GroupedFn {
+    let kernels = match conv.weights.kernels() {
+        Kernels::F32(table) => &table.grouped,
+        Kernels::Bf16(table) => &table.grouped,
+        Kernels::Int8(table) => &table.grouped,
+    };
     if let Some(index) = width_index(&conv.problem) {
-        return conv.table.groups[index];
+        return kernels.groups[index];
     }
     let shape = (conv.problem.kernel[1], conv.problem.stride[1]);
     match SHAPES.iter().position(|s| *s == shape && conv.problem.dilation[1] == 1) {
-        Some(index) => conv.table.depthwise_shaped[index],
-        None => conv.table.depthwise_any,
+        Some(index) => kernels.depthwise_shaped[index],
+        None => kernels.depthwise_any,
     }
 }
 
 /// Computes the blocks in `tiles` for the output pixels in `pixels`, numbered through all images.
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let kernel = kernel(conv);
-    debug_assert_eq!(conv.input.layout.lanes(), BLOCK);
     for tile in &conv.weights.tiles()[tiles] {
-        let [from, over, to] = [&conv.input, &buffers.residual_geometry, &conv.output].map(|g| tile.first * g.plane_stride());
+        let [from, over, to] = [&conv.input, &buffers.residual_geometry, &conv.output].map(|g| g.block_offset(tile.first));
+        let scales = conv.scales.get(tile.first * BLOCK..).unwrap_or(&[]).as_ptr();
         let mut cursor = conv.cursor(pixels.start, true);
         let mut pixel = pixels.start;
         while pixel < pixels.end {
@@ -47,7 +53,8 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                 bias: conv.weights.tile_bias(tile).as_ptr(),
                 residual,
                 output: buffers.output.wrapping_add(to + cursor.output),
-                clamp: conv.clamp,
+                epilogue: conv.epilogue,
+                scales,
             };
             // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries are
             // the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.

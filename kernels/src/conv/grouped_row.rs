@@ -9,7 +9,94 @@
 //!
 //! Order of accumulation, for every output: taps in order (kh, kw), within them channels of the group, one FMA chain from 0.
 
+use super::tile::Epilogue;
 use crate::simd::F32x16;
+
+/// How lanes are multiplied where each is a channel.
+///
+/// # Safety
+/// Every method may be called only where the processor has the instruction set of the implementing type. Pointers need not be
+/// aligned, but must be valid for sixteen elements.
+pub(crate) trait Channelwise: Copy {
+    /// Values of sixteen channels.
+    type Value: Copy;
+    /// Sums of sixteen channels.
+    type Sums: Copy;
+    /// Sums that the registers hold.
+    const REGISTERS: usize;
+    /// Whether a multiply-add can take a value from memory, which then needs no register.
+    const OPERANDS_IN_MEMORY: bool;
+    /// No sums.
+    unsafe fn zero() -> Self::Sums;
+    /// Reads inputs.
+    unsafe fn value(p: *const f32) -> Self::Value;
+    /// Reads sixteen words, a weight each.
+    unsafe fn weight(p: *const f32) -> Self::Value;
+    /// Gives each lane the `j`-th lane of its group of G neighbours: G is 4 or 8, j below it.
+    unsafe fn spread<const G: usize>(value: Self::Value, j: usize) -> Self::Value;
+    /// Adds the products to the sums.
+    unsafe fn multiply_add(weight: Self::Value, value: Self::Value, sums: Self::Sums) -> Self::Sums;
+    /// The epilogue of P pixels and their only store: `at` says where, in the output and the residual.
+    unsafe fn finish<const P: usize>(args: &GroupedArgs, sums: &[Self::Sums; P], at: [usize; P]);
+}
+
+impl<V: F32x16> Channelwise for V {
+    type Value = V;
+    type Sums = V;
+    const REGISTERS: usize = <V as F32x16>::REGISTERS;
+    const OPERANDS_IN_MEMORY: bool = <V as F32x16>::OPERANDS_IN_MEMORY;
+    #[inline(always)]
+    unsafe fn zero() -> V {
+        // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
+        unsafe { V::splat(0.0) }
+    }
+    #[inline(always)]
+    unsafe fn value(p: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn weight(p: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(value: V, j: usize) -> V {
+        // SAFETY: as above.
+        unsafe { <V as F32x16>::spread::<G>(value, j) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(weight: V, value: V, sums: V) -> V {
+        // SAFETY: as above.
+        unsafe { weight.fma(value, sums) }
+    }
+    #[inline(always)]
+    unsafe fn finish<const P: usize>(args: &GroupedArgs, sums: &[V; P], at: [usize; P]) {
+        // SAFETY: GroupedFn's contract covers bias, residual and output at the pixels' places.
+        unsafe {
+            let (low, high) = (V::splat(args.epilogue.clamp.0), V::splat(args.epilogue.clamp.1));
+            let bias = V::load(args.bias);
+            for p in 0..P {
+                let mut x = sums[p].add(bias);
+                if !args.residual.is_null() {
+                    x = x.add(V::load(args.residual.add(at[p])));
+                }
+                x.at_least(low).at_most(high).store(args.output.add(at[p]));
+            }
+        }
+    }
+}
+
+/// The row kernels of one format and instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupedKernels {
+    /// Depthwise rows of any shape.
+    pub depthwise_any: GroupedFn,
+    /// Depthwise rows, in the order of [`SHAPES`].
+    pub depthwise_shaped: [GroupedFn; SHAPES.len()],
+    /// Rows of groups of channels, in the order of [`GROUPS`].
+    pub groups: [GroupedFn; GROUPS.len()],
+}
 
 /// Widths of depthwise kernels and strides along W that have a row kernel of their own.
 pub(crate) const SHAPES: [(usize, usize); 4] = [(3, 1), (3, 2), (5, 1), (5, 2)];
@@ -20,7 +107,7 @@ pub(crate) const GROUPS: [usize; 2] = [4, 8];
 /// Most output pixels of a tile.
 pub(crate) const TILE: usize = 8;
 
-/// A row of output pixels of one block of channels. Offsets and strides are in elements.
+/// A row of output pixels of one block of channels. Offsets and strides are in words.
 pub(crate) struct GroupedArgs {
     /// First tap of the first pixel.
     pub input: *const f32,
@@ -42,8 +129,10 @@ pub(crate) struct GroupedArgs {
     pub residual: *const f32,
     /// Where outputs are written, pixel after pixel; may be the residual's own place.
     pub output: *mut f32,
-    /// Bounds of the activation: −∞ and +∞ for none.
-    pub clamp: (f32, f32),
+    /// What is done to the sums.
+    pub epilogue: Epilogue,
+    /// Of products of bytes: 16 values that the sums are multiplied by.
+    pub scales: *const f32,
 }
 
 /// A kernel over a row of output pixels.
@@ -60,7 +149,7 @@ pub(crate) type GroupedFn = unsafe fn(&GroupedArgs);
 /// # Safety
 /// As [`GroupedFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn any<V: F32x16>(args: &GroupedArgs) {
+pub(crate) unsafe fn any<V: Channelwise>(args: &GroupedArgs) {
     // SAFETY: the caller keeps GroupedFn's contract.
     unsafe { tiles::<V, Depthwise>(args) }
 }
@@ -70,7 +159,7 @@ pub(crate) unsafe fn any<V: F32x16>(args: &GroupedArgs) {
 /// # Safety
 /// As [`GroupedFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn shaped<V: F32x16, const KW: usize, const S: usize>(args: &GroupedArgs) {
+pub(crate) unsafe fn shaped<V: Channelwise, const KW: usize, const S: usize>(args: &GroupedArgs) {
     // SAFETY: the caller keeps GroupedFn's contract.
     unsafe { tiles::<V, Shaped<KW, S>>(args) }
 }
@@ -80,13 +169,13 @@ pub(crate) unsafe fn shaped<V: F32x16, const KW: usize, const S: usize>(args: &G
 /// # Safety
 /// As [`GroupedFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn groups<V: F32x16, const G: usize>(args: &GroupedArgs) {
+pub(crate) unsafe fn groups<V: Channelwise, const G: usize>(args: &GroupedArgs) {
     // SAFETY: the caller keeps GroupedFn's contract.
     unsafe { tiles::<V, Groups<G>>(args) }
 }
 
 /// How P pixels are summed up.
-trait Taps<V: F32x16> {
+trait Taps<V: Channelwise> {
     /// Pixels of a tile: as many as keep their sums, what they read and their weights in registers, which is seen in the compiled code
     /// (`tools/main_loops.py`).
     const TILE: usize;
@@ -95,26 +184,26 @@ trait Taps<V: F32x16> {
     ///
     /// # Safety
     /// As [`GroupedFn`] says, for these pixels.
-    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P];
+    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V::Sums; P];
 }
 
 struct Depthwise;
 struct Shaped<const KW: usize, const S: usize>;
 struct Groups<const G: usize>;
 
-impl<V: F32x16> Taps<V> for Depthwise {
+impl<V: Channelwise> Taps<V> for Depthwise {
     const TILE: usize = if V::REGISTERS >= 32 { 8 } else { 4 };
 
     #[inline(always)]
-    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
+    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V::Sums; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
         unsafe {
-            let mut acc = [V::splat(0.0); P];
+            let mut acc = [V::zero(); P];
             for t in 0..args.kh * args.kw {
-                let weight = V::load(args.weights.add(t * 16));
+                let weight = V::weight(args.weights.add(t * 16));
                 let from = origin.add(*args.taps.add(t));
                 for p in 0..P {
-                    acc[p] = weight.fma(V::load(from.add(p * args.step)), acc[p]);
+                    acc[p] = V::multiply_add(weight, V::value(from.add(p * args.step)), acc[p]);
                 }
             }
             acc
@@ -122,7 +211,7 @@ impl<V: F32x16> Taps<V> for Depthwise {
     }
 }
 
-impl<V: F32x16, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
+impl<V: Channelwise, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
     const TILE: usize = match (V::REGISTERS, V::OPERANDS_IN_MEMORY, KW, S) {
         (32.., ..) => 8,
         (_, true, 3, 2) | (_, _, _, 1) => 4,
@@ -130,29 +219,29 @@ impl<V: F32x16, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
     };
 
     #[inline(always)]
-    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
+    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V::Sums; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
         unsafe {
-            let mut acc = [V::splat(0.0); P];
+            let mut acc = [V::zero(); P];
             for kh in 0..args.kh {
                 let from = origin.add(*args.taps.add(kh * KW));
                 let weights = args.weights.add(kh * KW * 16);
-                let mut row = [V::splat(0.0); KW];
+                let mut row = [V::weight(weights); KW];
                 // The columns that the pixel reads; it shares all but S of them with the one before.
-                let mut window = [V::splat(0.0); KW];
-                for kw in 0..KW {
-                    row[kw] = V::load(weights.add(kw * 16));
-                    window[kw] = V::load(from.add(kw * 16));
+                let mut window = [V::value(from); KW];
+                for kw in 1..KW {
+                    row[kw] = V::weight(weights.add(kw * 16));
+                    window[kw] = V::value(from.add(kw * 16));
                 }
                 for p in 0..P {
                     if p > 0 {
                         for kw in 0..KW {
                             let shared = kw + S < KW;
-                            window[kw] = if shared { window[kw + S] } else { V::load(from.add((p * S + kw) * 16)) };
+                            window[kw] = if shared { window[kw + S] } else { V::value(from.add((p * S + kw) * 16)) };
                         }
                     }
                     for kw in 0..KW {
-                        acc[p] = row[kw].fma(window[kw], acc[p]);
+                        acc[p] = V::multiply_add(row[kw], window[kw], acc[p]);
                     }
                 }
             }
@@ -161,7 +250,7 @@ impl<V: F32x16, const KW: usize, const S: usize> Taps<V> for Shaped<KW, S> {
     }
 }
 
-impl<V: F32x16, const G: usize> Taps<V> for Groups<G> {
+impl<V: Channelwise, const G: usize> Taps<V> for Groups<G> {
     const TILE: usize = match (V::REGISTERS, V::OPERANDS_IN_MEMORY, G) {
         (32.., _, 4) => 8,
         (32.., ..) => 6,
@@ -172,20 +261,20 @@ impl<V: F32x16, const G: usize> Taps<V> for Groups<G> {
     };
 
     #[inline(always)]
-    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V; P] {
+    unsafe fn sum<const P: usize>(args: &GroupedArgs, origin: *const f32) -> [V::Sums; P] {
         // SAFETY: the caller keeps GroupedFn's contract for these pixels.
         unsafe {
-            let mut acc = [V::splat(0.0); P];
+            let mut acc = [V::zero(); P];
             for t in 0..args.kh * args.kw {
                 let from = origin.add(*args.taps.add(t));
-                let mut weights = [V::splat(0.0); G];
-                for j in 0..G {
-                    weights[j] = V::load(args.weights.add((t * G + j) * 16));
+                let mut weights = [V::weight(args.weights.add(t * G * 16)); G];
+                for j in 1..G {
+                    weights[j] = V::weight(args.weights.add((t * G + j) * 16));
                 }
                 for p in 0..P {
-                    let x = V::load(from.add(p * args.step));
+                    let x = V::value(from.add(p * args.step));
                     for j in 0..G {
-                        acc[p] = weights[j].fma(x.spread::<G>(j), acc[p]);
+                        acc[p] = V::multiply_add(weights[j], V::spread::<G>(x, j), acc[p]);
                     }
                 }
             }
@@ -196,7 +285,7 @@ impl<V: F32x16, const G: usize> Taps<V> for Groups<G> {
 
 /// Tiles of as many pixels as there are registers for, then one for the rest.
 #[inline(always)]
-unsafe fn tiles<V: F32x16, T: Taps<V>>(args: &GroupedArgs) {
+unsafe fn tiles<V: Channelwise, T: Taps<V>>(args: &GroupedArgs) {
     // SAFETY: pixels below `count`, which GroupedFn's contract covers.
     unsafe {
         let mut pixel = 0;
@@ -212,7 +301,7 @@ unsafe fn tiles<V: F32x16, T: Taps<V>>(args: &GroupedArgs) {
 
 /// A tile of `count` pixels from `pixel` on, at least one and no more than T's. Code for more is not made: it would spill.
 #[inline(always)]
-unsafe fn tile_of<V: F32x16, T: Taps<V>>(args: &GroupedArgs, pixel: usize, count: usize) {
+unsafe fn tile_of<V: Channelwise, T: Taps<V>>(args: &GroupedArgs, pixel: usize, count: usize) {
     const { assert!(0 < T::TILE && T::TILE <= TILE) };
     // SAFETY: the caller keeps GroupedFn's contract for these pixels.
     unsafe {
@@ -231,18 +320,14 @@ unsafe fn tile_of<V: F32x16, T: Taps<V>>(args: &GroupedArgs, pixel: usize, count
 
 /// P pixels from `pixel` on, epilogue included.
 #[inline(always)]
-unsafe fn tile<V: F32x16, T: Taps<V>, const P: usize>(args: &GroupedArgs, pixel: usize) {
+unsafe fn tile<V: Channelwise, T: Taps<V>, const P: usize>(args: &GroupedArgs, pixel: usize) {
     // SAFETY: the caller keeps GroupedFn's contract for these pixels.
     unsafe {
-        let acc: [V; P] = T::sum(args, args.input.add(pixel * args.step));
-        let (low, high, bias) = (V::splat(args.clamp.0), V::splat(args.clamp.1), V::load(args.bias));
+        let acc: [V::Sums; P] = T::sum(args, args.input.add(pixel * args.step));
+        let mut at = [0; P];
         for p in 0..P {
-            let at = (pixel + p) * 16;
-            let mut x = acc[p].add(bias);
-            if !args.residual.is_null() {
-                x = x.add(V::load(args.residual.add(at)));
-            }
-            x.at_least(low).at_most(high).store(args.output.add(at));
+            at[p] = (pixel + p) * 16;
         }
+        V::finish(args, &acc, at);
     }
 }

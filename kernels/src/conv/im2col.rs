@@ -8,7 +8,6 @@
 use super::packed::{OcTile, Segment};
 use super::tile::{MAX_PIXELS, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
-use crate::Layout;
 use crate::cache::Caches;
 use std::ops::Range;
 
@@ -92,7 +91,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                     args.weights = conv.weights.tile_weights(tile, 0)[part * run * width..].as_ptr();
                     args.begins = part == 0;
                     args.ends = part + chunk.len() == segments.len();
-                    let kernels = conv.table.conv_tile[tile.blocks - 1];
+                    let kernels = conv.weights.conv_tile()[tile.blocks - 1];
                     let mut cursor = conv.cursor(block.start, false);
                     let mut row = 0;
                     while row < block.len() {
@@ -129,10 +128,10 @@ fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixels: Range<usize>
             let count = (pixels.end - pixel).min(ow - x);
             let to = &mut rows[(pixel - pixels.start) * pitch + index * run..];
             let row = inside(conv, y, segment.kh, 0, conv.input.h);
-            match (row, conv.input.layout) {
-                (None, _) => to.chunks_mut(pitch).take(count).for_each(|to| to[..run].fill(0.0)),
-                (Some(row), Layout::Nchw16c) => {
-                    let at = conv.input.offset(n, segment.channel / BLOCK, row, 0) + segment.channel % BLOCK;
+            match (row, conv.input.layout.is_blocked()) {
+                (None, _) => to.chunks_mut(pitch).take(count).for_each(|to| to[..run].fill(zero(conv))),
+                (Some(row), true) => {
+                    let at = conv.input.offset(n, segment.word / BLOCK, row, 0) + segment.word % BLOCK;
                     // A length that the compiler knows makes a copy one instruction.
                     if run == BLOCK {
                         gather_blocks::<BLOCK>(conv, &input[at..], segment, x..x + count, to, pitch, BLOCK);
@@ -140,11 +139,12 @@ fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixels: Range<usize>
                         gather_blocks::<0>(conv, &input[at..], segment, x..x + count, to, pitch, run);
                     }
                 }
-                (Some(row), Layout::Nchw) => {
-                    let at = conv.input.offset(n, segment.channel, row, 0);
+                (Some(row), false) => {
+                    let at = conv.input.offset(n, segment.word, row, 0);
                     for (i, to) in to.chunks_mut(pitch).take(count).enumerate() {
                         for (step, value) in to[..run].iter_mut().enumerate() {
-                            *value = inside(conv, x + i, segment.kw + step, 1, conv.input.w).map_or(0.0, |column| input[at + column]);
+                            *value =
+                                inside(conv, x + i, segment.kw + step, 1, conv.input.w).map_or(zero(conv), |column| input[at + column]);
                         }
                     }
                 }
@@ -154,13 +154,18 @@ fn gather(conv: &Conv, input: &[f32], segments: &[Segment], pixels: Range<usize>
     }
 }
 
+/// A word of zeros.
+fn zero(conv: &Conv) -> f32 {
+    f32::from_ne_bytes([conv.input.zero_point(); 4])
+}
+
 /// Position of a tap along an axis, if it is inside the image.
 fn inside(conv: &Conv, output: usize, tap: usize, axis: usize, size: usize) -> Option<usize> {
     let p = &conv.problem;
     (output * p.stride[axis] + tap * p.dilation[axis]).checked_sub(p.pads[axis]).filter(|&at| at < size)
 }
 
-/// Copies a tap's channels, N or `run` of them, of output columns in one row.
+/// Copies a tap's words, N or `run` of them, of output columns in one row.
 #[inline(always)]
 fn gather_blocks<const N: usize>(
     conv: &Conv,
@@ -175,7 +180,7 @@ fn gather_blocks<const N: usize>(
     for (x, to) in columns.zip(to.chunks_mut(pitch)) {
         match inside(conv, x, segment.kw, 1, conv.input.w) {
             Some(column) => to[..run].copy_from_slice(&input[column * BLOCK..][..run]),
-            None => to[..run].fill(0.0),
+            None => to[..run].fill(zero(conv)),
         }
     }
 }

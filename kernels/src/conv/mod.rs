@@ -1,26 +1,31 @@
 //! Convolution: one register tile, fed by geometry. See [`Conv`].
 
 mod direct;
+mod fill;
 mod grouped;
 pub(crate) mod grouped_row;
 mod im2col;
 mod packed;
 mod prefetch;
 mod problem;
+mod quantize;
+mod requantize;
 pub(crate) mod tile;
 mod weight_source;
 mod winograd;
 
-pub use packed::{Order, PackedWeights};
+pub use packed::{Order, PACKING_VERSION, PackedWeights};
 pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
+pub use quantize::QuantizedInput;
+pub use requantize::Requantize;
 pub use weight_source::WeightSource;
 pub use winograd::Winograd;
 
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};
-use crate::{BLOCK, Error, Geometry, Halo, Isa, KernelTable, Layout};
+use crate::{AlignedBuffer, BLOCK, Element, Error, Geometry, Halo, Isa, Layout};
 use std::sync::Arc;
-use tile::{MAX_ACCUMULATORS, MAX_PIXELS, PIXELS, TileArgs};
+use tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, Store, TileArgs};
 
 /// How a convolution is computed. All but Winograd give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,9 +73,9 @@ impl Algorithm {
     pub fn check(self, problem: &ConvProblem, layout: Layout) -> Result<(), Error> {
         problem.validate()?;
         let fits = match self {
-            Algorithm::Direct | Algorithm::Im2colGemm => layout == Layout::Nchw || !problem.is_depthwise(),
-            Algorithm::Depthwise => layout == Layout::Nchw16c && problem.is_depthwise(),
-            Algorithm::Grouped => layout == Layout::Nchw16c && grouped::width_index(problem).is_some(),
+            Algorithm::Direct | Algorithm::Im2colGemm => !layout.is_blocked() || !problem.is_depthwise(),
+            Algorithm::Depthwise => layout.is_blocked() && problem.is_depthwise(),
+            Algorithm::Grouped => layout.is_blocked() && grouped::width_index(problem).is_some(),
             Algorithm::Winograd(_) => {
                 let p = problem;
                 layout == Layout::Nchw16c && (p.kernel, p.stride, p.dilation, p.groups) == ([3, 3], [1, 1], [1, 1], 1)
@@ -112,7 +117,8 @@ pub enum Residual<'a> {
     InPlace,
 }
 
-/// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights.
+/// A convolution with everything decided: shapes, buffers, algorithm, partition, packed weights. Buffers are slices of 32-bit words,
+/// whatever their elements: see [`Layout`].
 ///
 /// NaN and infinities go through as in the textbook's sums, with two exceptions. Where channels of several groups share a block
 /// of 16, those of the other groups are multiplied by zero, and what is not finite in one makes NaN of the others' outputs. And
@@ -124,8 +130,9 @@ pub struct Conv {
     output: Geometry,
     residual: Option<Geometry>,
     weights: Arc<PackedWeights>,
-    clamp: (f32, f32),
-    table: &'static KernelTable,
+    epilogue: Epilogue,
+    /// Of products of bytes: what the sums of each output channel are multiplied by, padded to blocks.
+    scales: AlignedBuffer,
     /// Offset of each segment of K from a pixel's origin; parallel to the weights' segments.
     offsets: Vec<usize>,
     output_size: [usize; 2],
@@ -137,7 +144,8 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Prepares a convolution of `input` into `output`, both NCHW16c except that `input` may be NCHW.
+    /// Prepares a convolution of `input` into `output`, which is blocked. Both are f32; or the input is bf16, and the output bf16 or
+    /// f32.
     ///
     /// `clamp` bounds the result (−∞, ∞ for no activation). `threads` is the number of threads that the work is cut up for.
     ///
@@ -155,6 +163,55 @@ impl Conv {
         clamp: (f32, f32),
         threads: usize,
     ) -> Result<Conv, Error> {
+        let stored = output.layout.element();
+        if input.layout.element() == Element::U8 || stored != Element::F32 && stored != input.layout.element() {
+            let reason = format!("no kernel computes {:?} from {:?}", output.layout, input.layout);
+            return Err(Error::Problem { problem: problem.to_string(), reason });
+        }
+        let store = if stored == Element::F32 { Store::F32 } else { Store::Bf16 };
+        Conv::assemble(problem, algorithm, input, output, residual, weights, Epilogue { store, ..Epilogue::f32(clamp) }, threads)
+    }
+
+    /// Prepares a convolution of bytes. See [`Requantize`] for what becomes of the sums.
+    ///
+    /// # Errors
+    /// As [`Conv::new`], and when the bytes' zero points are not those of the weights and geometries, or a factor is out of range.
+    #[allow(clippy::too_many_arguments)]
+    pub fn quantized(
+        problem: ConvProblem,
+        algorithm: Algorithm,
+        input: Geometry,
+        output: Geometry,
+        residual: Option<Geometry>,
+        weights: Arc<PackedWeights>,
+        requantize: &Requantize<'_>,
+        threads: usize,
+    ) -> Result<Conv, Error> {
+        let refuse = |reason: String| Err(Error::Problem { problem: problem.to_string(), reason });
+        if input.layout.element() != Element::U8 || !matches!(output.layout.element(), Element::U8 | Element::F32) {
+            return refuse(format!("no kernel computes {:?} from {:?}", output.layout, input.layout));
+        }
+        let (epilogue, scales) = match requantize.epilogue(&problem, &output, residual.as_ref()) {
+            Ok(epilogue) => epilogue,
+            Err(reason) => return refuse(reason),
+        };
+        let mut conv = Conv::assemble(problem, algorithm, input, output, residual, weights, epilogue, threads)?;
+        conv.scales = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        conv.scales[..scales.len()].copy_from_slice(scales);
+        Ok(conv)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn assemble(
+        problem: ConvProblem,
+        algorithm: Algorithm,
+        input: Geometry,
+        output: Geometry,
+        residual: Option<Geometry>,
+        weights: Arc<PackedWeights>,
+        epilogue: Epilogue,
+        threads: usize,
+    ) -> Result<Conv, Error> {
         algorithm.check(&problem, input.layout)?;
         let refuse = |reason: String| Err(Error::Problem { problem: problem.to_string(), reason });
         let output_size @ [oh, ow] = problem.output();
@@ -162,11 +219,15 @@ impl Conv {
             return refuse(format!("the input buffer is {input:?}"));
         }
         for buffer in [Some(output), residual].into_iter().flatten() {
-            if buffer.layout != Layout::Nchw16c || [buffer.n, buffer.c, buffer.h, buffer.w] != [problem.n, problem.oc, oh, ow] {
+            let dims = [buffer.n, buffer.c, buffer.h, buffer.w];
+            if !buffer.layout.is_blocked() || buffer.layout != output.layout || dims != [problem.n, problem.oc, oh, ow] {
                 return refuse(format!("an output or residual buffer is {buffer:?}"));
             }
         }
         weights.check(&problem, input.layout, algorithm)?;
+        if weights.zero_point() != input.zero_point() {
+            return refuse(format!("the weights were packed for the zero point {}, not {}", weights.zero_point(), input.zero_point()));
+        }
         if threads == 0 {
             return refuse("no threads".into());
         }
@@ -178,7 +239,6 @@ impl Conv {
             Algorithm::Im2colGemm | Algorithm::Winograd(_) => weights.row_offsets(),
             Algorithm::Direct | Algorithm::Depthwise | Algorithm::Grouped => direct::segment_offsets(&problem, &input, &weights),
         };
-        let table = weights.table();
         let mut conv = Conv {
             problem,
             algorithm,
@@ -186,8 +246,8 @@ impl Conv {
             output,
             residual,
             weights,
-            clamp,
-            table,
+            epilogue,
+            scales: AlignedBuffer::empty(),
             offsets,
             output_size,
             partition: [1, 1],
@@ -220,7 +280,7 @@ impl Conv {
         let pixels = if matches!(self.algorithm, Algorithm::Depthwise | Algorithm::Grouped) {
             self.output_size[1]
         } else {
-            self.table.conv_tile[blocks - 1].len()
+            self.weights.conv_tile()[blocks - 1].len()
         };
         format!("{pixels}x{}", BLOCK * blocks)
     }
@@ -242,10 +302,10 @@ impl Conv {
 
     /// The instruction set.
     pub fn isa(&self) -> Isa {
-        self.table.isa
+        self.weights.isa()
     }
 
-    /// Elements of scratch memory that one thread needs.
+    /// Words of scratch memory that one thread needs.
     pub fn scratch_per_thread(&self) -> usize {
         match self.algorithm {
             Algorithm::Im2colGemm => im2col::scratch_len(self),
@@ -317,7 +377,7 @@ impl Conv {
                         continue;
                     }
                 }
-                if tiles.end == self.weights.tiles().len() {
+                if tiles.end == self.weights.tiles().len() && self.clears_padding() {
                     self.clear_padding(&shared, pixels);
                 }
             }
@@ -333,12 +393,14 @@ impl Conv {
         }
     }
 
-    /// Zeroes what pads the last block of channels, of pixels numbered through all images. Their weights and bias are zero, but
+    /// Whether the last plane of the output has channels that carry no data.
+    fn clears_padding(&self) -> bool {
+        !self.problem.oc.is_multiple_of(self.output.layout.lanes())
+    }
+
+    /// Zeroes what pads the last plane of channels, of pixels numbered through all images. Their weights and bias are zero, but
     /// zero times infinity is not, and bounds may exclude zero.
     fn clear_padding(&self, output: &SharedPointer, pixels: std::ops::Range<usize>) {
-        if self.problem.oc.is_multiple_of(BLOCK) {
-            return;
-        }
         let [oh, ow] = self.output_size;
         let mut pixel = pixels.start;
         while pixel < pixels.end {
@@ -409,13 +471,14 @@ impl Conv {
             tail_run: 0,
             weights: std::ptr::null(),
             bias: std::ptr::null(),
-            residual: std::ptr::null(),
+            residual: buffers.residual,
             residual_pixels: [0; MAX_PIXELS],
-            residual_block: buffers.residual_geometry.plane_stride(),
+            residual_blocks: [0; MAX_BLOCKS],
             output: buffers.output,
             output_pixels: [0; MAX_PIXELS],
-            output_block: self.output.plane_stride(),
-            clamp: self.clamp,
+            output_blocks: [0; MAX_BLOCKS],
+            epilogue: self.epilogue,
+            scales: std::ptr::null(),
             ahead: std::ptr::null(),
             ahead_lines: 0,
             sums: sums.0.as_mut_ptr(),

@@ -1,17 +1,54 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
+use super::tile::TileFn;
 use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem, WeightSource};
-use crate::parallel::{Executor, Parts, SharedPointer, range_of_part};
-use crate::{AlignedBuffer, BLOCK, Error, KernelTable, Layout};
+use crate::bf16::Bf16Table;
+use crate::int8::Int8Table;
+use crate::parallel::{Executor, range_of_part};
+use crate::shared::{ALIGNMENT, SharedSlice};
+use crate::{AlignedBuffer, BLOCK, Element, Error, Isa, KernelTable, Layout};
 use std::ops::Range;
-use std::sync::Mutex;
 
-/// A run of K: `run` channels at one tap (NCHW16c), or `run` taps of one row of one channel (NCHW).
+/// The kernels that weights are packed for.
+#[derive(Clone, Copy)]
+pub(super) enum Kernels {
+    F32(&'static KernelTable),
+    Bf16(&'static Bf16Table),
+    Int8(&'static Int8Table),
+}
+
+impl Kernels {
+    fn conv_tile(self) -> &'static [&'static [TileFn]] {
+        match self {
+            Kernels::F32(table) => table.conv_tile,
+            Kernels::Bf16(table) => table.conv_tile,
+            Kernels::Int8(table) => table.conv_tile,
+        }
+    }
+
+    fn isa(self) -> Isa {
+        match self {
+            Kernels::F32(table) => table.isa,
+            Kernels::Bf16(table) => table.isa,
+            Kernels::Int8(table) => table.isa,
+        }
+    }
+
+    fn element(self) -> Element {
+        match self {
+            Kernels::F32(_) => Element::F32,
+            Kernels::Bf16(_) => Element::Bf16,
+            Kernels::Int8(_) => Element::U8,
+        }
+    }
+}
+
+/// A run of K: `run` words of channels at one tap (blocked layouts), or `run` taps of one row of one word of channels (others).
 #[derive(Clone, Copy)]
 pub(super) struct Segment {
-    /// First input channel.
-    pub channel: usize,
+    /// First word of input channels.
+    pub word: usize,
     /// Row of the kernel.
     pub kh: usize,
     /// First column of the kernel.
@@ -28,7 +65,7 @@ pub(super) struct OcTile {
     pub segments: Range<usize>,
     /// Segments in a chunk of the accumulation.
     pub chunk: usize,
-    /// The last of the segments that are of a block of channels which is not full, and the steps of it that carry data.
+    /// The last of the segments that are of a plane of channels which is not full, and the steps of it that carry data.
     pub tail: (usize, usize),
     /// Where its weights begin.
     pub weights: usize,
@@ -40,8 +77,13 @@ const CHUNK_STEPS: usize = 512;
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
 
+/// Goes up whenever the order or the values of packed weights change, so that what was packed and stored before is refused.
+/// `kernels/tests/packing.rs` fails when they change without it.
+pub const PACKING_VERSION: u32 = 1;
+
 /// What packed weights are, and in which order. Algorithms of one order share them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Order {
     /// `[oc tile][segment][run][tile]`, for the register tile.
@@ -69,18 +111,37 @@ impl Algorithm {
 /// Packed weights and bias of a convolution. They depend on the channels, kernel, dilation and groups of the problem, on the
 /// layout of its input and on the instruction set's tile, but on no image size: sessions of any shape share them.
 pub struct PackedWeights {
-    table: &'static KernelTable,
-    layout: Layout,
-    order: Order,
-    channels: [usize; 2],
-    kernel: [usize; 2],
+    pub(super) kernels: Kernels,
+    pub(super) layout: Layout,
+    pub(super) order: Order,
+    pub(super) channels: [usize; 2],
+    pub(super) kernel: [usize; 2],
     unit_dilation: bool,
-    groups: usize,
-    run: usize,
-    segments: Vec<Segment>,
-    tiles: Vec<OcTile>,
-    data: AlignedBuffer,
+    pub(super) groups: usize,
+    pub(super) run: usize,
+    pub(super) segments: Vec<Segment>,
+    pub(super) tiles: Vec<OcTile>,
+    /// The byte that stands for zero in the input, where that is bytes: the bias makes up for it.
+    zero: u8,
+    pub(super) weight_scales: Vec<f32>,
+    pub(super) data: Data,
     bias: AlignedBuffer,
+}
+
+/// Packed weights in memory of their own, or of someone else's.
+pub(super) enum Data {
+    Own(AlignedBuffer),
+    Shared(SharedSlice),
+}
+
+impl std::ops::Deref for Data {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Data::Own(buffer) => buffer,
+            Data::Shared(slice) => slice.as_slice(),
+        }
+    }
 }
 
 impl PackedWeights {
@@ -100,13 +161,12 @@ impl PackedWeights {
         executor: &dyn Executor,
     ) -> Result<PackedWeights, Error> {
         algorithm.check(problem, layout)?;
-        if weight.len() != problem.weight_len() {
-            return Err(Error::Length { what: "convolution weights", expected: problem.weight_len(), found: weight.len() });
-        }
+        check_weights(problem, weight.len())?;
         PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor)
     }
 
-    /// Likewise, from weights that are read piece by piece: never more than the rows of one tile of output channels a thread.
+    /// Likewise, from weights that are read piece by piece: never more than the rows of one tile of output channels a thread. For an
+    /// input of bf16 they are rounded as [`PackedWeights::pack_bf16`] says.
     ///
     /// # Errors
     /// As [`PackedWeights::pack`], and what the source refuses.
@@ -119,18 +179,122 @@ impl PackedWeights {
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, S::Error> {
-        algorithm.check(problem, layout)?;
-        if let Some(b) = bias
-            && b.len() != problem.oc
-        {
-            return Err(Error::Length { what: "convolution bias", expected: problem.oc, found: b.len() }.into());
+        let kernels = if layout.element() == Element::Bf16 { Kernels::Bf16(table.bf16()) } else { Kernels::F32(table) };
+        PackedWeights::pack_floats(kernels, problem, algorithm, layout, source, bias, executor)
+    }
+
+    /// Weights of f32 that were packed before, under the same [`PACKING_VERSION`](super::PACKING_VERSION) and for a table of the same
+    /// [`KernelTable::max_blocks`], and the bias that goes with them. Nothing is copied but the bias.
+    ///
+    /// # Errors
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length, or
+    /// the weights do not start at a cache line.
+    pub fn from_packed(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        data: SharedSlice,
+        bias: Option<&[f32]>,
+    ) -> Result<PackedWeights, Error> {
+        let kernels = Kernels::F32(table);
+        check_kernels(kernels, problem, algorithm, layout)?;
+        let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
+        packed.set_bias(problem, bias)?;
+        let (expected, found) = (packed.len_needed(), data.as_slice().len());
+        if expected != found {
+            return Err(Error::Length { what: "packed convolution weights", expected, found });
         }
-        let mut packed = PackedWeights::laid_out(table, problem, algorithm, layout)?;
-        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        if !data.as_slice().as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            let reason = format!("packed weights must start at a multiple of {ALIGNMENT} bytes");
+            return Err(Error::Problem { problem: problem.to_string(), reason });
+        }
+        packed.data = Data::Shared(data);
+        Ok(packed)
+    }
+
+    fn set_bias(&mut self, problem: &ConvProblem, bias: Option<&[f32]>) -> Result<(), Error> {
+        self.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
         if let Some(b) = bias {
-            packed.bias[..problem.oc].copy_from_slice(b);
+            check_bias(problem, b.len())?;
+            self.bias[..problem.oc].copy_from_slice(b);
         }
-        packed.data = AlignedBuffer::zeros(packed.len_needed())?;
+        Ok(())
+    }
+
+    /// Packs weights `[OC, C/groups, KH, KW]`, which are rounded to bf16 (those of depthwise and narrow groups stay f32), and a bias
+    /// `[OC]` for an input of bf16.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`].
+    pub fn pack_bf16(
+        table: &'static Bf16Table,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, Error> {
+        algorithm.check(problem, layout)?;
+        check_weights(problem, weight.len())?;
+        PackedWeights::pack_floats(Kernels::Bf16(table), problem, algorithm, layout, weight, bias, executor)
+    }
+
+    /// Packs weights `[OC, C/groups, KH, KW]` and a bias `[OC]`, in units of what a product of one step of the input and one of the
+    /// weights is worth, for an input of bytes in which `zero` stands for zero.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`], and when a sum could be more than 32 bits hold.
+    #[allow(clippy::too_many_arguments)]
+    pub fn pack_int8(
+        table: &'static Int8Table,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        weight: &[i8],
+        bias: Option<&[i32]>,
+        zero: u8,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, Error> {
+        check_kernels(Kernels::Int8(table), problem, algorithm, layout)?;
+        check_weights(problem, weight.len())?;
+        if let Some(b) = bias {
+            check_bias(problem, b.len())?;
+        }
+        let mut packed = PackedWeights::laid_out(Kernels::Int8(table), problem, algorithm, layout)?;
+        packed.set_bias(problem, None)?;
+        packed.zero = zero;
+        packed.fill_bytes(weight, executor)?;
+        // Where the tile takes signed bytes only, they come less an offset.
+        let offset = if packed.order == Order::Tiles { i64::from(table.offset) } else { 0 } - i64::from(zero);
+        let row = weight.len() / problem.oc;
+        let words: &mut [i32] = bytemuck::cast_slice_mut(&mut packed.bias);
+        for (o, (weights, word)) in weight.chunks_exact(row).zip(words).enumerate() {
+            let sum: i64 = weights.iter().map(|w| i64::from(*w)).sum();
+            let magnitude: i64 = weights.iter().map(|w| i64::from(*w).abs()).sum();
+            let start = bias.map_or(0, |b| i64::from(b[o])) + offset * sum;
+            if magnitude * 255 + start.abs() > i64::from(i32::MAX) {
+                let reason = format!("the sum of output channel {o} may be more than 32 bits hold");
+                return Err(Error::Problem { problem: problem.to_string(), reason });
+            }
+            *word = start as i32;
+        }
+        Ok(packed)
+    }
+
+    fn pack_floats<S: WeightSource + ?Sized>(
+        kernels: Kernels,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        source: &S,
+        bias: Option<&[f32]>,
+        executor: &dyn Executor,
+    ) -> Result<PackedWeights, S::Error> {
+        check_kernels(kernels, problem, algorithm, layout)?;
+        let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
+        packed.set_bias(problem, bias)?;
         packed.fill(source, executor)?;
         Ok(packed)
     }
@@ -140,13 +304,18 @@ impl PackedWeights {
     /// # Errors
     /// When the problem is malformed, has too many channels or taps or is not one for the algorithm.
     pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<usize, Error> {
-        algorithm.check(problem, layout)?;
-        Ok(PackedWeights::laid_out(table, problem, algorithm, layout)?.len_needed().saturating_mul(size_of::<f32>()))
+        let kernels = match layout.element() {
+            Element::F32 => Kernels::F32(table),
+            Element::Bf16 => Kernels::Bf16(table.bf16()),
+            Element::U8 => Kernels::Int8(table.int8()),
+        };
+        check_kernels(kernels, problem, algorithm, layout)?;
+        Ok(PackedWeights::laid_out(kernels, problem, algorithm, layout)?.len_needed().saturating_mul(size_of::<f32>()))
     }
 
-    fn laid_out(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
+    fn laid_out(kernels: Kernels, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
         let mut packed = PackedWeights {
-            table,
+            kernels,
             layout,
             order: algorithm.weight_order(),
             channels: [problem.c, problem.oc],
@@ -156,7 +325,9 @@ impl PackedWeights {
             run: 1,
             segments: Vec::new(),
             tiles: Vec::new(),
-            data: AlignedBuffer::empty(),
+            zero: 0,
+            weight_scales: Vec::new(),
+            data: Data::Own(AlignedBuffer::empty()),
             bias: AlignedBuffer::empty(),
         };
         if packed.lay_out().is_none() {
@@ -167,7 +338,7 @@ impl PackedWeights {
         Ok(packed)
     }
 
-    fn len_needed(&self) -> usize {
+    pub(super) fn len_needed(&self) -> usize {
         self.positions().saturating_mul(self.position_len())
     }
 
@@ -179,12 +350,12 @@ impl PackedWeights {
         }
     }
 
-    /// Elements of all tiles at one position.
-    fn position_len(&self) -> usize {
+    /// Words of all tiles at one position.
+    pub(super) fn position_len(&self) -> usize {
         self.tiles.last().map_or(0, |t| t.weights + self.tile_len(t))
     }
 
-    /// Elements of the packed weights.
+    /// Words of the packed weights.
     pub fn len(&self) -> usize {
         self.data.len()
     }
@@ -194,8 +365,27 @@ impl PackedWeights {
         self.data.is_empty()
     }
 
-    pub(super) fn table(&self) -> &'static KernelTable {
-        self.table
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Register tiles, by blocks − 1, then pixels − 1.
+    pub(super) fn conv_tile(&self) -> &'static [&'static [TileFn]] {
+        self.kernels.conv_tile()
+    }
+
+    pub(super) fn isa(&self) -> Isa {
+        self.kernels.isa()
+    }
+
+    /// The byte that stands for zero in an input of bytes.
+    pub(super) fn zero_point(&self) -> u8 {
+        self.zero
+    }
+
+    /// How many neighbouring channels share a word: 1 where lanes are channels.
+    pub(super) fn per_word(&self) -> usize {
+        if matches!(self.order, Order::Depthwise | Order::Grouped) { 1 } else { self.layout.element().per_word() }
     }
 
     pub(super) fn run(&self) -> usize {
@@ -221,8 +411,8 @@ impl PackedWeights {
         start + at(tiles.start)..start + at(tiles.end)
     }
 
-    /// All packed weights.
-    pub(super) fn data(&self) -> &[f32] {
+    /// All packed weights, as [`PackedWeights::from_packed`] takes them.
+    pub fn data(&self) -> &[f32] {
         &self.data
     }
 
@@ -261,13 +451,13 @@ impl PackedWeights {
         Err(Error::Problem { problem: problem.to_string(), reason })
     }
 
-    /// The input channels that the output channels of a block need.
+    /// The words of input channels that the output channels of a block need.
     fn inputs_of_block(&self, block: usize) -> Range<usize> {
         let [c, oc] = self.channels;
         let (width, outputs) = (c / self.groups, oc / self.groups);
         let first = block * BLOCK / outputs;
         let last = ((block + 1) * BLOCK).min(oc).div_ceil(outputs);
-        first * width..last * width
+        first * width / self.per_word()..(last * width).div_ceil(self.per_word())
     }
 
     /// Splits OC into tiles, and K of each tile into segments. Nothing when there are too many of either.
@@ -286,15 +476,16 @@ impl PackedWeights {
             return Some(());
         }
         let inputs: Vec<Range<usize>> = (0..blocks).map(|b| self.inputs_of_block(b)).collect();
-        self.run = match self.layout {
-            Layout::Nchw if self.unit_dilation => self.kernel[1],
-            Layout::Nchw => 1,
-            // Where every block of outputs reads the same few lanes of one block of inputs, K is just those lanes.
-            Layout::Nchw16c => {
-                let width = inputs[0].len();
-                let inside = |r: &Range<usize>| r.len() == width && r.start % BLOCK + width <= BLOCK;
-                if inputs.iter().all(inside) { width } else { BLOCK }
-            }
+        let blocked = self.layout.is_blocked();
+        self.run = if blocked {
+            // Where every block of outputs reads the same few words of one plane of inputs, K is just those words.
+            let width = inputs[0].len();
+            let inside = |r: &Range<usize>| r.len() == width && r.start % BLOCK + width <= BLOCK;
+            if inputs.iter().all(inside) { width } else { BLOCK }
+        } else if self.unit_dilation {
+            self.kernel[1]
+        } else {
+            1
         };
         let mut first = 0;
         let mut weights = 0;
@@ -303,9 +494,9 @@ impl PackedWeights {
             let segments = self.append_segments(&inputs[first])?;
             let lanes = inputs[first].end % BLOCK;
             let taps = if let Order::Winograd(_) = self.order { 1 } else { self.kernel[0] * self.kernel[1] };
-            let tail = if self.layout == Layout::Nchw16c && self.run == BLOCK && lanes > 0 { (taps, lanes) } else { (0, 0) };
+            let tail = if blocked && self.run == BLOCK && lanes > 0 { (taps, lanes) } else { (0, 0) };
             // Blocks that read the same inputs are dealt evenly to as few tiles as the registers allow.
-            let tiles = alike.div_ceil(self.table.max_blocks());
+            let tiles = alike.div_ceil(self.conv_tile().len());
             for tile in 0..tiles {
                 let share = range_of_part(alike, tiles, tile);
                 let chunks = (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS);
@@ -319,143 +510,60 @@ impl PackedWeights {
         Some(())
     }
 
-    /// Steps of a segment as the chunks count them: a block of 16 channels however many of them carry data, so that chunks,
+    /// Steps of a segment as the chunks count them: a block of 16 words however many of them carry data, so that chunks,
     /// and with them the result's bits, do not depend on how the lanes are run through.
     fn nominal_run(&self) -> usize {
-        if self.layout == Layout::Nchw16c { BLOCK } else { self.run }
+        if self.layout.is_blocked() { BLOCK } else { self.run }
     }
 
     fn append_segments(&mut self, inputs: &Range<usize>) -> Option<Range<usize>> {
-        match self.layout {
-            Layout::Nchw => self.append_taps(inputs.clone(), 1),
-            Layout::Nchw16c if self.run == BLOCK => self.append_taps(inputs.start / BLOCK * BLOCK..inputs.end, BLOCK),
-            Layout::Nchw16c => self.append_taps(inputs.clone(), inputs.len()),
+        if !self.layout.is_blocked() {
+            self.append_taps(inputs.clone(), 1)
+        } else if self.run == BLOCK {
+            self.append_taps(inputs.start / BLOCK * BLOCK..inputs.end, BLOCK)
+        } else {
+            self.append_taps(inputs.clone(), inputs.len())
         }
     }
 
-    /// Appends the taps of every `step`-th channel, those of one after those of the other.
-    fn append_taps(&mut self, channels: Range<usize>, step: usize) -> Option<Range<usize>> {
+    /// Appends the taps of every `step`-th word of channels, those of one after those of the other.
+    fn append_taps(&mut self, words: Range<usize>, step: usize) -> Option<Range<usize>> {
         let [rows, columns] = if let Order::Winograd(_) = self.order { [1, 1] } else { self.kernel };
-        // Over NCHW a segment is `run` taps of a row.
-        let width = if self.layout == Layout::Nchw { self.run } else { 1 };
-        let count = channels.len().div_ceil(step).checked_mul(rows)?.checked_mul(columns / width)?;
+        // Over planes of one word a pixel a segment is `run` taps of a row.
+        let width = if self.layout.is_blocked() { 1 } else { self.run };
+        let count = words.len().div_ceil(step).checked_mul(rows)?.checked_mul(columns / width)?;
         let start = self.segments.len();
         if start.checked_add(count)? > MAX_ENTRIES {
             return None;
         }
-        for channel in channels.step_by(step) {
+        for word in words.step_by(step) {
             for kh in 0..rows {
-                self.segments.extend((0..columns).step_by(width).map(|kw| Segment { channel, kh, kw }));
+                self.segments.extend((0..columns).step_by(width).map(|kw| Segment { word, kh, kw }));
             }
         }
         Some(start..self.segments.len())
     }
 
-    fn tile_len(&self, tile: &OcTile) -> usize {
+    pub(super) fn tile_len(&self, tile: &OcTile) -> usize {
         tile.segments.len() * self.run * tile.blocks * BLOCK
-    }
-
-    fn fill<S: WeightSource + ?Sized>(&mut self, source: &S, executor: &dyn Executor) -> Result<(), S::Error> {
-        let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
-        let shared = SharedPointer::new(&mut data);
-        let packed = &*self;
-        let parts = Parts::of(executor);
-        let refused = Mutex::new(None);
-        let filled = parts.run(&|thread| {
-            let mut buffer = Vec::new();
-            for tile in &packed.tiles[parts.range(packed.tiles.len(), thread)] {
-                let mut destinations = Vec::with_capacity(packed.positions());
-                for position in 0..packed.positions() {
-                    let offset = position * packed.position_len() + tile.weights;
-                    // SAFETY: the buffer was made to hold every tile at every position; tiles do not overlap and are shared
-                    // out to the threads.
-                    destinations.push(unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(offset), packed.tile_len(tile)) });
-                }
-                let rows = packed.rows(tile);
-                let read = source.read(rows.clone(), &mut buffer).and_then(|weight| match weight.len() == rows.len() {
-                    true => Ok(weight),
-                    false => Err(Error::Length { what: "convolution weights", expected: rows.len(), found: weight.len() }.into()),
-                });
-                match read {
-                    Ok(weight) => packed.fill_tile(weight, tile, &mut destinations),
-                    Err(error) => {
-                        *refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
-                        return;
-                    }
-                }
-            }
-        });
-        self.data = data;
-        match refused.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            Some(error) => Err(error),
-            None => Ok(filled?),
-        }
-    }
-
-    /// The elements of the original weights that a tile is packed from.
-    fn rows(&self, tile: &OcTile) -> Range<usize> {
-        let [c, oc] = self.channels;
-        let row = c / self.groups * self.kernel[0] * self.kernel[1];
-        let first = tile.first * BLOCK;
-        first * row..(first + tile.blocks * BLOCK).min(oc) * row
-    }
-
-    /// Packs a tile from the weights of its own output channels.
-    fn fill_tile(&self, weight: &[f32], tile: &OcTile, destinations: &mut [&mut [f32]]) {
-        let [c, oc] = self.channels;
-        let [rows, columns] = self.kernel;
-        let (width, outputs) = (c / self.groups, oc / self.groups);
-        let lanes = tile.blocks * BLOCK;
-        let window = rows * columns;
-        let first = tile.first * BLOCK;
-        // All taps of a block of channels at a time, and all of them for a lane before the next: the lanes' rows of weights lie so
-        // far apart, often by a power of two, that a column of them would not stay in cache.
-        let mut s = 0;
-        for taps in self.segments[tile.segments.clone()].chunk_by(|a, b| a.channel == b.channel) {
-            for lane in 0..lanes.min(oc - first) {
-                let o = first + lane;
-                let group = o / outputs * width;
-                for (tap, segment) in taps.iter().enumerate() {
-                    let at = (s + tap) * self.run * lanes + lane;
-                    // The channels of the segment that are in the lane's group, and the steps of K that they are.
-                    let channel = match self.order {
-                        Order::Depthwise | Order::Grouped => group,
-                        _ => segment.channel,
-                    };
-                    let channels = if self.layout == Layout::Nchw { 1 } else { self.run };
-                    let (begin, end) = (channel.max(group), (channel + channels).min(group + width));
-                    if begin >= end {
-                        continue;
-                    }
-                    let steps = if self.layout == Layout::Nchw { 0..self.run } else { begin - channel..end - channel };
-                    let own = begin - group;
-                    let kernels = &weight[(lane * width + own) * window..(lane + 1) * width * window];
-                    let first = at + steps.start * lanes;
-                    if let Order::Winograd(variant) = self.order {
-                        for (place, kernel) in (first..).step_by(lanes).zip(kernels.chunks_exact(window)).take(steps.len()) {
-                            for (value, destination) in variant.transform_kernel(kernel).iter().zip(destinations.iter_mut()) {
-                                destination[place] = *value;
-                            }
-                        }
-                        continue;
-                    }
-                    // From a step to the next: another column of the kernel over NCHW, else another channel.
-                    let next = if self.layout == Layout::Nchw { 1 } else { window };
-                    scatter(&kernels[segment.kh * columns + segment.kw..], next, &mut destinations[0][first..], lanes, steps.len());
-                }
-            }
-            s += taps.len();
-        }
     }
 }
 
-/// Writes every `next`-th of `values` to every `lanes`-th place, `count` of them.
-fn scatter(values: &[f32], next: usize, places: &mut [f32], lanes: usize, count: usize) {
-    // Indices, not two stepping iterators, which take three times the instructions.
-    let [mut from, mut to] = [0, 0];
-    for _ in 0..count {
-        places[to] = values[from];
-        from += next;
-        to += lanes;
+/// Checks that kernels can compute a problem from an input of a layout.
+fn check_kernels(kernels: Kernels, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<(), Error> {
+    algorithm.check(problem, layout)?;
+    if layout.element() == kernels.element() {
+        return Ok(());
     }
+    let reason = format!("kernels for {:?} do not read {layout:?}", kernels.element());
+    Err(Error::Problem { problem: problem.to_string(), reason })
+}
+
+fn check_bias(problem: &ConvProblem, found: usize) -> Result<(), Error> {
+    if found == problem.oc { Ok(()) } else { Err(Error::Length { what: "convolution bias", expected: problem.oc, found }) }
+}
+
+fn check_weights(problem: &ConvProblem, found: usize) -> Result<(), Error> {
+    let expected = problem.weight_len();
+    if found == expected { Ok(()) } else { Err(Error::Length { what: "convolution weights", expected, found }) }
 }

@@ -1,18 +1,57 @@
 //! The register tile: up to [`MAX_PIXELS`] output pixels times B blocks of 16 output channels, all of K, epilogue included.
 //!
-//! K is a list of *segments*: at `segment` elements from a pixel's origin stand `run` floats, one for each step of K. Over
-//! NCHW16c a segment is one (input block, kh, kw) and `run` is 16; over NCHW planes it is one (c, kh) and `run` is KW; over
-//! im2col rows the segments lie one behind the other. A pixel's origin is any offset, so stride, dilation, the wrap from one
+//! K is a list of *segments*: at `segment` words from a pixel's origin stand `run` words, one for each step of K. Over blocked
+//! layouts a segment is one (plane, kh, kw) and `run` is 16; over planes of one word a pixel it is one (plane, kh) and `run` is KW;
+//! over im2col rows the segments lie one behind the other. A pixel's origin is any offset, so stride, dilation, the wrap from one
 //! row of the image to the next, and from one image to the next, are nothing special here.
 //!
-//! Bound: a step of K is P·B fused multiply-adds for P + B loads. 6×4 blocks is 24 to 10: on a core with one 64-byte FMA
-//! and one 64-byte load a cycle, the FMA unit is the limit.
+//! A word is one f32, two bf16 or four u8 of neighbouring channels; [`Products`] says how a column of such words is multiplied by
+//! one, and what is done to the sums in the end.
 //!
-//! Order of accumulation, for every output: segments in order, one FMA chain from 0 for each chunk of segments; chunk sums
+//! Bound: a step of K is P·B multiply-adds for P + B loads, in every format. 6×4 blocks is 24 to 10: on a core with one 64-byte
+//! FMA (or dot product of words) and one 64-byte load a cycle, and with two of each, the multiply-adds are the limit.
+//!
+//! Order of accumulation of f32, for every output: segments in order, one FMA chain from 0 for each chunk of segments; chunk sums
 //! are added in order. Chunks bound the rounding error of a long K (Higham, Accuracy and Stability of Numerical Algorithms,
 //! section 4.2: blocked summation).
 
 use crate::simd::F32x16;
+
+/// How words are multiplied and summed up in a register tile. A pointer to words is one to f32, whatever the words hold.
+///
+/// # Safety
+/// Every method may be called only where the processor has the instruction set of the implementing type. Pointers need not be
+/// aligned, but must be valid for sixteen words where nothing else is said.
+pub(crate) trait Products: Copy {
+    /// Sixteen sums, one for each output channel of a block.
+    type Sums: Copy;
+    /// A word of weights for each of sixteen output channels.
+    type Column: Copy;
+    /// A word of the input, in all lanes.
+    type Spread: Copy;
+    /// No sums.
+    unsafe fn zero() -> Self::Sums;
+    /// What sums begin with: the bias, where adding it first changes nothing.
+    unsafe fn start(bias: *const f32) -> Self::Sums;
+    /// Reads weights.
+    unsafe fn column(p: *const f32) -> Self::Column;
+    /// Reads one word.
+    unsafe fn spread(p: *const f32) -> Self::Spread;
+    /// Adds the products of the elements of two words to the sums.
+    unsafe fn multiply_add(column: Self::Column, x: Self::Spread, sums: Self::Sums) -> Self::Sums;
+    /// Reads sums that wait.
+    unsafe fn load_sums(p: *const f32) -> Self::Sums;
+    /// Lets sums wait.
+    unsafe fn store_sums(sums: Self::Sums, p: *mut f32);
+    /// Sum of sums.
+    unsafe fn add_sums(a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// Asks for the cache line at an address, which may be any: nothing is read.
+    unsafe fn prefetch(p: *const f32);
+    /// Likewise, but for the second level of cache: it is needed later.
+    unsafe fn prefetch_far(p: *const f32);
+    /// The epilogue, in registers, then the only store: as [`TileFn`] says of outputs and of what is read for them.
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[Self::Sums; P]; B]);
+}
 
 /// Pixels that work is shared out by: those of the tile with most blocks.
 pub(crate) const PIXELS: usize = 6;
@@ -32,7 +71,39 @@ pub(crate) fn tile_pixels(left: usize, widest: usize) -> usize {
 /// Most blocks of a tile on any instruction set.
 pub(crate) const MAX_BLOCKS: usize = 4;
 
-/// What a register tile reads and writes. Offsets and strides are in elements.
+/// What is done to sums before they are stored, but for where: the part that depends on the format.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue {
+    /// Bounds of the activation: −∞ and +∞ for none. Of bytes, those of the value before the zero point is added.
+    pub clamp: (f32, f32),
+    /// What is stored.
+    pub store: Store,
+    /// Of stored bytes: the zero point.
+    pub zero: i32,
+    /// Of a residual of bytes: what each is multiplied by.
+    pub residual_scale: f32,
+    /// And what is then added: less its zero point, scaled.
+    pub residual_shift: f32,
+}
+
+/// What is stored: of f32, these; of bf16, F32 or Bf16; of bytes, any but Bf16.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Store {
+    F32,
+    Bf16,
+    U8,
+    /// Sums of products of bytes as they are: 32-bit integers.
+    Sums,
+}
+
+impl Epilogue {
+    /// Of f32.
+    pub fn f32(clamp: (f32, f32)) -> Epilogue {
+        Epilogue { clamp, store: Store::F32, zero: 0, residual_scale: 0.0, residual_shift: 0.0 }
+    }
+}
+
+/// What a register tile reads and writes. Offsets and strides are in words.
 pub(crate) struct TileArgs {
     /// Where offsets of pixels count from.
     pub input: *const f32,
@@ -58,16 +129,18 @@ pub(crate) struct TileArgs {
     pub residual: *const f32,
     /// Offset of each pixel in the residual.
     pub residual_pixels: [usize; MAX_PIXELS],
-    /// From a block of 16 channels to the next in the residual.
-    pub residual_block: usize,
+    /// Offset of each block of 16 channels in the residual.
+    pub residual_blocks: [usize; MAX_BLOCKS],
     /// Where outputs are written.
     pub output: *mut f32,
     /// Offset of each pixel in the output.
     pub output_pixels: [usize; MAX_PIXELS],
-    /// From a block of 16 channels to the next in the output.
-    pub output_block: usize,
-    /// Bounds of the activation: −∞ and +∞ for none.
-    pub clamp: (f32, f32),
+    /// Offset of each block of 16 channels in the output.
+    pub output_blocks: [usize; MAX_BLOCKS],
+    /// What is done to the sums.
+    pub epilogue: Epilogue,
+    /// Of products of bytes: B·16 values that the sums are multiplied by.
+    pub scales: *const f32,
     /// The first of the cache lines to ask for meanwhile; any address.
     pub ahead: *const f32,
     /// How many of them in each segment.
@@ -84,8 +157,9 @@ pub(crate) struct TileArgs {
 ///
 /// # Safety
 /// The processor has the instruction set; every pointer in the arguments is valid for what the tile touches:
-/// reads of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `residual`, and
-/// writes of 16 elements at `output_pixels[p] + b · output_block`; no other thread writes any of them meanwhile.
+/// reads of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `scales`, `residual`, and
+/// writes of 16 elements at `output_pixels[p] + output_blocks[b]`; no other thread writes any of them meanwhile. What is stored is
+/// what the products' format can store.
 pub(crate) type TileFn = unsafe fn(&TileArgs);
 
 /// Convolution tile of P pixels × B blocks.
@@ -93,7 +167,7 @@ pub(crate) type TileFn = unsafe fn(&TileArgs);
 /// # Safety
 /// As [`TileFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: &TileArgs) {
+pub(crate) unsafe fn conv_tile<A: Products, const P: usize, const B: usize>(args: &TileArgs) {
     // SAFETY: the caller keeps TileFn's contract, which is that of every load and store below.
     unsafe {
         let mut origins = [args.input; P];
@@ -101,37 +175,38 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
             origins[p] = args.input.add(args.pixels[p]);
         }
         let mut weights = args.weights;
-        let mut acc = [[V::splat(0.0); P]; B];
+        let mut acc = [[A::zero(); P]; B];
         let full = if args.ends { args.segment_count.saturating_sub(args.tail_segments) } else { args.segment_count };
         let mut segment = 0;
         let mut line = args.ahead;
         loop {
             let end = args.segment_count.min(segment + args.chunk);
+            let first = segment == 0 && args.begins;
             for b in 0..B {
+                let start = if first { A::start(args.bias.add(b * 16)) } else { A::zero() };
                 for p in 0..P {
-                    acc[b][p] = V::splat(0.0);
+                    acc[b][p] = start;
                 }
             }
-            let first = segment == 0 && args.begins;
             if args.run == 16 {
                 while segment < end {
                     let offset = *args.segments.add(segment);
                     // The channels after next lie in another plane, where no hardware looks ahead.
                     let ahead = *args.segments.add((segment + 2).min(args.segment_count - 1));
                     for p in 0..P {
-                        V::prefetch(origins[p].wrapping_add(ahead));
+                        A::prefetch(origins[p].wrapping_add(ahead));
                     }
                     for _ in 0..args.ahead_lines {
-                        V::prefetch_far(line);
+                        A::prefetch_far(line);
                         line = line.wrapping_add(16);
                     }
                     if segment < full {
                         for k in 0..16 {
-                            step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                            step::<A, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
                         }
                     } else {
                         for k in 0..args.tail_run {
-                            step::<V, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                            step::<A, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
                         }
                     }
                     weights = weights.add(16 * B * 16);
@@ -141,7 +216,7 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
                 while segment < end {
                     let offset = *args.segments.add(segment);
                     for k in 0..args.run {
-                        step::<V, P, B>(&origins, offset + k, weights, &mut acc);
+                        step::<A, P, B>(&origins, offset + k, weights, &mut acc);
                         weights = weights.add(B * 16);
                     }
                     segment += 1;
@@ -150,7 +225,7 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
             if !first {
                 for b in 0..B {
                     for p in 0..P {
-                        acc[b][p] = V::load(args.sums.add((b * P + p) * 16)).add(acc[b][p]);
+                        acc[b][p] = A::add_sums(A::load_sums(args.sums.add((b * P + p) * 16)), acc[b][p]);
                     }
                 }
             }
@@ -160,55 +235,112 @@ pub(crate) unsafe fn conv_tile<V: F32x16, const P: usize, const B: usize>(args: 
             }
             for b in 0..B {
                 for p in 0..P {
-                    acc[b][p].store(args.sums.add((b * P + p) * 16));
+                    A::store_sums(acc[b][p], args.sums.add((b * P + p) * 16));
                 }
             }
             if done {
                 return;
             }
         }
-        finish::<V, P, B>(args, &acc);
+        A::finish::<P, B>(args, &acc);
     }
 }
 
-/// One step of K: a column of weights times one input element of each pixel.
+/// One step of K: a column of weights times one input word of each pixel.
 #[inline(always)]
-unsafe fn step<V: F32x16, const P: usize, const B: usize>(
+unsafe fn step<A: Products, const P: usize, const B: usize>(
     origins: &[*const f32; P],
     offset: usize,
     weights: *const f32,
-    acc: &mut [[V; P]; B],
+    acc: &mut [[A::Sums; P]; B],
 ) {
     // SAFETY: called from `conv_tile` alone, with offsets and weights that TileFn's contract covers.
     unsafe {
-        let mut column = [V::splat(0.0); B];
-        for b in 0..B {
-            column[b] = V::load(weights.add(b * 16));
+        let mut column = [A::column(weights); B];
+        for b in 1..B {
+            column[b] = A::column(weights.add(b * 16));
         }
         for p in 0..P {
-            let x = V::splat(*origins[p].add(offset));
+            let x = A::spread(origins[p].add(offset));
             for b in 0..B {
-                acc[b][p] = column[b].fma(x, acc[b][p]);
+                acc[b][p] = A::multiply_add(column[b], x, acc[b][p]);
             }
         }
     }
 }
 
-/// The epilogue, in registers: bias, residual, activation, then the only store.
-#[inline(always)]
-unsafe fn finish<V: F32x16, const P: usize, const B: usize>(args: &TileArgs, acc: &[[V; P]; B]) {
-    // SAFETY: called from the tiles alone; TileFn's contract covers bias, residual and output.
-    unsafe {
-        let low = V::splat(args.clamp.0);
-        let high = V::splat(args.clamp.1);
-        for b in 0..B {
-            let bias = V::load(args.bias.add(b * 16));
-            for p in 0..P {
-                let mut x = acc[b][p].add(bias);
-                if !args.residual.is_null() {
-                    x = x.add(V::load(args.residual.add(args.residual_pixels[p] + b * args.residual_block)));
+impl<V: F32x16> Products for V {
+    type Sums = V;
+    type Column = V;
+    type Spread = V;
+    #[inline(always)]
+    unsafe fn zero() -> V {
+        // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
+        unsafe { V::splat(0.0) }
+    }
+    // Added last, where it rounds once with the whole sum.
+    #[inline(always)]
+    unsafe fn start(_: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::splat(0.0) }
+    }
+    #[inline(always)]
+    unsafe fn column(p: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn spread(p: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::splat(*p) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(column: V, x: V, sums: V) -> V {
+        // SAFETY: as above.
+        unsafe { column.fma(x, sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_sums(p: *const f32) -> V {
+        // SAFETY: as above.
+        unsafe { V::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(sums: V, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { sums.store(p) }
+    }
+    #[inline(always)]
+    unsafe fn add_sums(a: V, b: V) -> V {
+        // SAFETY: as above.
+        unsafe { a.add(b) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { <V as F32x16>::prefetch(p) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { <V as F32x16>::prefetch_far(p) }
+    }
+    /// Bias, residual, activation.
+    #[inline(always)]
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, acc: &[[V; P]; B]) {
+        // SAFETY: TileFn's contract covers bias, residual and output.
+        unsafe {
+            let low = V::splat(args.epilogue.clamp.0);
+            let high = V::splat(args.epilogue.clamp.1);
+            for b in 0..B {
+                let bias = V::load(args.bias.add(b * 16));
+                for p in 0..P {
+                    let mut x = acc[b][p].add(bias);
+                    if !args.residual.is_null() {
+                        let residual = V::load(args.residual.add(args.residual_pixels[p] + args.residual_blocks[b]));
+                        x = x.add(residual);
+                    }
+                    x.at_least(low).at_most(high).store(args.output.add(args.output_pixels[p] + args.output_blocks[b]));
                 }
-                x.at_least(low).at_most(high).store(args.output.add(args.output_pixels[p] + b * args.output_block));
             }
         }
     }

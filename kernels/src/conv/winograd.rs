@@ -6,14 +6,17 @@
 //! activation. A strip is short enough for V and M to stay in cache. The GEMMs are the register tile of the direct
 //! convolution, the tiles of the strip being its pixels.
 
+use super::packed::Kernels;
 use super::prefetch::Prefetcher;
-use super::tile::{MAX_BLOCKS, PIXELS, tile_pixels};
+use super::tile::{Epilogue, MAX_BLOCKS, PIXELS, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
+use crate::KernelTable;
 use crate::winograd_transform::{InputArgs, OutputArgs, kernel_transform};
 use std::ops::Range;
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Winograd {
     /// F(2×2, 3×3): 4 products an output instead of 9, less rounding error than direct summation.
     F2,
@@ -94,6 +97,14 @@ pub(super) fn run(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_tile
     }
 }
 
+/// The kernels of f32, which the weights were packed for: `Algorithm::check` lets no other element through.
+fn table(conv: &Conv) -> &'static KernelTable {
+    match conv.weights.kernels() {
+        Kernels::F32(table) => table,
+        Kernels::Bf16(_) | Kernels::Int8(_) => unreachable!("Winograd's weights are f32"),
+    }
+}
+
 /// Image, row and column of a tile's first output.
 fn place(conv: &Conv, variant: Winograd, tile: usize) -> (usize, usize, usize) {
     let outputs = variant.outputs();
@@ -105,8 +116,8 @@ fn transform_input(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, tiles:
     let [c, _] = widths(conv);
     let count = tiles.len();
     let kernel = match variant {
-        Winograd::F2 => conv.table.winograd_f2.0,
-        Winograd::F4 => conv.table.winograd_f4.0,
+        Winograd::F2 => table(conv).winograd_f2.0,
+        Winograd::F4 => table(conv).winograd_f4.0,
     };
     let [top, left, _, _] = conv.problem.pads;
     for (index, tile) in tiles.enumerate() {
@@ -142,8 +153,9 @@ fn multiply(
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
     args.bias = no_bias.as_ptr();
-    args.clamp = (f32::NEG_INFINITY, f32::INFINITY);
-    args.output_block = BLOCK;
+    args.residual = std::ptr::null();
+    args.epilogue = Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY));
+    args.output_blocks = [0, BLOCK, 2 * BLOCK, 3 * BLOCK];
     for position in 0..variant.positions() {
         args.input = v[position * count * c..].as_ptr();
         for tile in oc_tiles {
@@ -153,7 +165,7 @@ fn multiply(
             (args.tail_segments, args.tail_run) = tile.tail;
             args.weights = conv.weights.tile_weights(tile, position).as_ptr();
             args.output = m[position * count * oc + tile.first * BLOCK..].as_mut_ptr();
-            let kernels = conv.table.conv_tile[tile.blocks - 1];
+            let kernels = conv.weights.conv_tile()[tile.blocks - 1];
             let mut first = 0;
             while first < count {
                 let pixels = tile_pixels(count - first, kernels.len());
@@ -184,8 +196,8 @@ fn transform_output(
     let (Some(first), Some(last)) = (oc_tiles.first(), oc_tiles.last()) else { return };
     let count = tiles.len();
     let kernel = match variant {
-        Winograd::F2 => conv.table.winograd_f2.1,
-        Winograd::F4 => conv.table.winograd_f4.1,
+        Winograd::F2 => table(conv).winograd_f2.1,
+        Winograd::F4 => table(conv).winograd_f4.1,
     };
     let [oh, ow] = conv.output_size;
     let residual = buffers.residual_geometry;
@@ -203,7 +215,7 @@ fn transform_output(
             },
             residual_row: residual.row_stride(),
             residual_plane: residual.plane_stride(),
-            clamp: conv.clamp,
+            clamp: conv.epilogue.clamp,
             output: buffers.output.wrapping_add(conv.output.offset(n, first.first, y, x)),
             row: conv.output.row_stride(),
             plane: conv.output.plane_stride(),

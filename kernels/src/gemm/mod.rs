@@ -18,7 +18,7 @@ pub(crate) use pack::Panels;
 use crate::BLOCK as LANES;
 use crate::KernelTable;
 use crate::cache::Caches;
-use crate::conv::tile::{MAX_ACCUMULATORS, MAX_PIXELS, PIXELS, TileArgs, tile_pixels};
+use crate::conv::tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, tile_pixels};
 use crate::parallel::range_of_part;
 use std::ops::Range;
 
@@ -198,11 +198,12 @@ impl Gemm {
                             bias: NO_BIAS.as_ptr(),
                             residual: std::ptr::null(),
                             residual_pixels: [0; MAX_PIXELS],
-                            residual_block: 0,
+                            residual_blocks: [0; MAX_BLOCKS],
                             output: c,
                             output_pixels: [0; MAX_PIXELS],
-                            output_block: LANES,
-                            clamp: (f32::NEG_INFINITY, f32::INFINITY),
+                            output_blocks: [0, LANES, 2 * LANES, 3 * LANES],
+                            epilogue: Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY)),
+                            scales: std::ptr::null(),
                             ahead: std::ptr::null(),
                             ahead_lines: 0,
                             sums: tail.as_mut_ptr(),
@@ -262,4 +263,4 @@ impl Gemm {
 }
 
 /// Negative zeros: what is added to any number without changing it.
-static NO_BIAS: [f32; crate::conv::tile::MAX_BLOCKS * LANES] = [-0.0; crate::conv::tile::MAX_BLOCKS * LANES];
+static NO_BIAS: [f32; MAX_BLOCKS * LANES] = [-0.0; MAX_BLOCKS * LANES];

@@ -1,6 +1,8 @@
 //! Plain Rust. Where the processor has fused multiply-add, the same code is also compiled with it: without that,
 //! `f32::mul_add` is a call into the C library, correct and slow.
 
+pub(crate) mod bf16;
+pub(crate) mod int8;
 mod lanes;
 
 use crate::simd::F32x16;

@@ -1,5 +1,7 @@
 //! AVX2 with FMA: a block is two registers; 12 accumulators, 2 weight vectors and a broadcast fill 15 of the 16.
 
+pub(crate) mod bf16;
+pub(crate) mod int8;
 mod lanes;
 
 use crate::simd::F32x16;

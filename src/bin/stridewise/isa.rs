@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use stridewise::Isa;
 use stridewise_kernels::KernelTable;
-use stridewise_kernels::peak::measure_fma_peak;
+use stridewise_kernels::peak::{measure_bf16_peak, measure_fma_peak, measure_int8_peak};
 
 /// Show which instruction sets this processor has, their kernels and their measured peak
 #[derive(Args)]
@@ -25,12 +25,15 @@ struct Report {
     isas: Vec<Entry>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Entry {
     name: &'static str,
     available: bool,
     /// FMA peak of one core.
     peak_gflops: Option<f64>,
+    /// The same of products of bfloat16, and of bytes.
+    peak_bf16_gflops: Option<f64>,
+    peak_int8_gops: Option<f64>,
     kernels: Vec<String>,
     #[serde(skip)]
     families: String,
@@ -41,10 +44,14 @@ impl ShowIsa {
         let best = Isa::best()?.name();
         let mut isas = Vec::new();
         for isa in Isa::ALL {
-            let mut entry =
-                Entry { name: isa.name(), available: isa.is_available(), peak_gflops: None, kernels: Vec::new(), families: String::new() };
+            let mut entry = Entry { name: isa.name(), available: isa.is_available(), ..Entry::default() };
             if entry.available {
-                let kernels = KernelTable::get(isa)?.kernels();
+                let table = KernelTable::get(isa)?;
+                let mut kernels = table.kernels();
+                kernels.extend(table.bf16().kernels());
+                kernels.extend(table.int8().kernels());
+                entry.peak_bf16_gflops = Some(measure_bf16_peak(table.bf16()) / 1e9);
+                entry.peak_int8_gops = Some(measure_int8_peak(table.int8()) / 1e9);
                 let mut families = BTreeMap::<&str, usize>::new();
                 kernels.iter().for_each(|k| *families.entry(k.family).or_default() += 1);
                 let named = families.iter().map(|(family, &n)| if n == 1 { family.to_string() } else { format!("{n} {family}") });
@@ -62,15 +69,16 @@ impl ShowIsa {
 
 impl Report {
     fn text(&self, list: bool) -> String {
-        let mut table = table(&["instruction set", "here", ">f32 FMA peak, one core", "kernels"]);
+        let mut table = table(&["instruction set", "here", ">peak of one core: f32", ">bf16", ">int8", "kernels"]);
         for isa in &self.isas {
             let here = match (isa.available, isa.name == self.best) {
                 (true, true) => "used",
                 (true, false) => "yes",
                 (false, _) => "no",
             };
-            let peak = isa.peak_gflops.map_or_else(String::new, |p| format!("{p:.1} GFLOP/s"));
-            table.add_row([isa.name, here, &peak, &isa.families]);
+            let rate = |peak: Option<f64>, unit: &str| peak.map_or_else(String::new, |p| format!("{p:.1} {unit}"));
+            let peaks = [rate(isa.peak_gflops, "GFLOP/s"), rate(isa.peak_bf16_gflops, "GFLOP/s"), rate(isa.peak_int8_gops, "Gop/s")];
+            table.add_row([isa.name, here, &peaks[0], &peaks[1], &peaks[2], &isa.families]);
         }
         let mut text = lines(&table);
         if let Some(name) = &self.stridewise_isa {

@@ -14,6 +14,7 @@ mod inspect;
 mod inspect_onnx;
 mod isa;
 mod output;
+mod pack;
 mod profile;
 mod progress;
 mod run;
@@ -65,6 +66,7 @@ enum Command {
     Tune(tune::Tune),
     Inspect(inspect::Inspect),
     Init(init::Init),
+    Pack(pack::Pack),
     Isa(isa::ShowIsa),
     Evaluate(evaluate::Evaluate),
     BenchWorker(bench_worker::BenchWorker),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Tune(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
+        Command::Pack(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),
         Command::Evaluate(c) => c.execute(&output),
         Command::BenchWorker(c) => c.execute(),

@@ -1,0 +1,116 @@
+//! From f32 to bfloat16 and back.
+
+use super::{bf16_bits, bf16_value};
+use crate::parallel::{Executor, Parts, SharedPointer};
+use crate::row::{RowArgs, RowFn};
+use crate::{BLOCK, Element, Error, Geometry, KernelTable};
+
+/// f32 to bf16, to the nearest, ties to even, or bf16 to f32; from any layout of the one to any of the other.
+pub struct Bf16Conversion {
+    input: Geometry,
+    output: Geometry,
+    kernel: RowFn,
+}
+
+/// Where a channel of a row lies, and the step to the next pixel: in elements from the buffer's beginning.
+fn place(g: &Geometry, n: usize, c: usize, y: usize) -> (usize, usize) {
+    let (lanes, per_word) = (g.layout.lanes(), g.layout.element().per_word());
+    (g.offset(n, c / lanes, y, 0) * per_word + c % lanes, g.layout.words() * per_word)
+}
+
+impl Bf16Conversion {
+    /// Prepares a conversion.
+    ///
+    /// # Errors
+    /// When the two are not f32 and bf16 of one shape.
+    pub fn new(input: Geometry, output: Geometry, table: &'static KernelTable) -> Result<Bf16Conversion, Error> {
+        let elements = [input.layout.element(), output.layout.element()];
+        let fits = elements == [Element::F32, Element::Bf16] || elements == [Element::Bf16, Element::F32];
+        if fits && input.dims() == output.dims() {
+            let bf16 = table.bf16();
+            let kernel = if output.layout.element() == Element::Bf16 { bf16.narrow } else { bf16.widen };
+            return Ok(Bf16Conversion { input, output, kernel });
+        }
+        let problem = format!("conversion of {input:?} into {output:?}");
+        Err(Error::Problem { problem, reason: "the buffers are not f32 and bf16 of one shape".into() })
+    }
+
+    /// The same conversion by another kernel.
+    #[cfg(test)]
+    pub(crate) fn with_kernel(self, kernel: RowFn) -> Bf16Conversion {
+        Bf16Conversion { kernel, ..self }
+    }
+
+    /// Converts.
+    ///
+    /// # Errors
+    /// When a slice has another length than its geometry, or the executor leaves a part out.
+    pub fn run(&self, executor: &dyn Executor, input: &[f32], output: &mut [f32]) -> Result<(), Error> {
+        self.input.check("input of a conversion", input.len())?;
+        self.output.check("output of a conversion", output.len())?;
+        let shared = SharedPointer::new(output);
+        let (planes, height) = (self.output.planes(), self.output.h);
+        let blocked = self.input.layout.is_blocked() && self.output.layout.is_blocked();
+        let parts = Parts::of(executor);
+        parts.run(&|thread| {
+            for row in parts.range(self.output.n * planes * height, thread) {
+                let (n, plane, y) = (row / (planes * height), row / height % planes, row % height);
+                // SAFETY: the slices' lengths are checked above against geometries of one shape; rows of planes are shared out to
+                // the threads without overlap.
+                unsafe {
+                    if blocked {
+                        self.blocks(input, shared.as_ptr(), n, plane, y)
+                    } else {
+                        self.elements(input, shared.as_ptr(), n, plane, y)
+                    }
+                    if plane + 1 == planes {
+                        self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
+                    }
+                    if y == 0 {
+                        self.output.clear_halo(shared.as_ptr(), n, plane);
+                    }
+                }
+            }
+        })
+    }
+
+    /// # Safety
+    /// The output is a buffer of its geometry, and this row of it the caller's alone. So for the one below.
+    unsafe fn blocks(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+        let blocks = self.output.layout.lanes() / BLOCK;
+        for block in plane * blocks..self.output.blocks().min((plane + 1) * blocks) {
+            let at = |g: &Geometry| g.offset(n, 0, y, 0) + g.block_offset(block);
+            let args = RowArgs {
+                a: input[at(&self.input)..].as_ptr(),
+                b: std::ptr::null(),
+                scale: std::ptr::null(),
+                shift: std::ptr::null(),
+                clamp: (f32::NEG_INFINITY, f32::INFINITY),
+                count: self.output.w,
+                output: output.wrapping_add(at(&self.output)),
+            };
+            // SAFETY: a row of both, of one width.
+            unsafe { (self.kernel)(&args) };
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn elements(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+        let lanes = self.output.layout.lanes();
+        for c in plane * lanes..self.output.c.min((plane + 1) * lanes) {
+            let ((from, step_from), (to, step_to)) = (place(&self.input, n, c, y), place(&self.output, n, c, y));
+            for x in 0..self.output.w {
+                let (from, to) = (from + x * step_from, to + x * step_to);
+                // SAFETY: an element of the row.
+                unsafe {
+                    if self.output.layout.element() == Element::Bf16 {
+                        output.cast::<u16>().add(to).write(bf16_bits(input[from]));
+                    } else {
+                        output.add(to).write(bf16_value(bytemuck::cast_slice::<f32, u16>(input)[from]));
+                    }
+                }
+            }
+        }
+    }
+}

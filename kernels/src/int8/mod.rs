@@ -1,0 +1,321 @@
+//! Arithmetic of bytes: activations are unsigned, weights signed, sums 32-bit integers.
+//!
+//! A byte x of an activation stands for `scale · (x − zero point)`; the zero point is a property of its [`Geometry`](crate::Geometry),
+//! scales are known to the ops alone. Everything up to a sum is exact, and every operation behind it rounds once as IEEE 754 says, so
+//! that results are the same bits on every instruction set.
+//!
+//! Layout: four neighbouring channels share a word, and a dot product of words multiplies and adds up all four: `vpdpbusd`, `sdot`, or
+//! what comes to the same. A pixel of a plane is 64 channels, one cache line, as 16 channels of f32 are: the register tile walks over
+//! both alike, and what it multiplies in a step costs as many loads and instructions for four times the products.
+
+mod conversion;
+mod ops;
+pub(crate) mod rows;
+mod table;
+
+pub use conversion::{Dequantize, Quantize, quantize_value};
+pub use ops::{QuantizedAdd, QuantizedPool};
+pub use table::Int8Table;
+pub(crate) use table::instantiate;
+#[cfg(test)]
+pub(crate) use table::row_entry;
+
+use crate::conv::grouped_row::{Channelwise, GroupedArgs};
+use crate::conv::tile::{Epilogue, Products, Store, TileArgs};
+use crate::function::lanes::Lanes;
+use crate::simd::F32x16;
+use std::hint::black_box;
+use std::marker::PhantomData;
+
+/// What an instruction set does with bytes.
+///
+/// # Safety
+/// Every method may be called only where the processor has the instruction set of the implementing type. Pointers need not be
+/// aligned, but must be valid for what is read or written.
+pub(crate) trait Int8: Copy {
+    /// Sixteen floats.
+    type Float: F32x16 + Lanes;
+    /// Sixteen 32-bit integers.
+    type Lanes: Copy;
+    /// Sums of products, one for each of sixteen outputs.
+    type Sums: Copy;
+    /// Four signed bytes for each of sixteen outputs.
+    type Column: Copy;
+    /// Four unsigned bytes, for all outputs.
+    type Spread: Copy;
+    /// 64 bytes.
+    type Line: Copy;
+    /// What [`Int8::multiply_add`] takes the unsigned bytes less of.
+    const OFFSET: i32;
+    /// No sums.
+    unsafe fn zero() -> Self::Sums;
+    /// Reads sixteen sums.
+    unsafe fn load_sums(p: *const i32) -> Self::Sums;
+    /// Writes sixteen sums.
+    unsafe fn store_sums(sums: Self::Sums, p: *mut i32);
+    /// Sum of sums.
+    unsafe fn add_sums(a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// The sums themselves.
+    unsafe fn lanes_of(sums: Self::Sums) -> Self::Lanes;
+    /// Reads sixteen words of weights.
+    unsafe fn column(p: *const i32) -> Self::Column;
+    /// Reads one word.
+    unsafe fn spread(p: *const i32) -> Self::Spread;
+    /// Adds to each sum the four products of its weights and the bytes, less the offset.
+    unsafe fn multiply_add(column: Self::Column, x: Self::Spread, sums: Self::Sums) -> Self::Sums;
+    /// Reads sixteen integers.
+    unsafe fn load(p: *const i32) -> Self::Lanes;
+    /// Writes sixteen integers.
+    unsafe fn store_lanes(lanes: Self::Lanes, p: *mut i32);
+    /// Sum of integers.
+    unsafe fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// Widens sixteen bytes.
+    unsafe fn widen(p: *const u8) -> Self::Lanes;
+    /// `weight · value + sum`, for weights of eight bits and values of a byte.
+    unsafe fn multiply_add_lanes(weight: Self::Lanes, value: Self::Lanes, sum: Self::Lanes) -> Self::Lanes;
+    /// Gives each lane the `j`-th lane of its group of G neighbours: G is 4 or 8, j below it.
+    unsafe fn spread_lanes<const G: usize>(lanes: Self::Lanes, j: usize) -> Self::Lanes;
+    /// The nearest floats, ties to even.
+    unsafe fn to_f32(lanes: Self::Lanes) -> Self::Float;
+    /// The nearest integers, ties to even, of floats that are no further from zero than 2²⁴.
+    unsafe fn round(values: Self::Float) -> Self::Lanes;
+    /// All lanes equal.
+    unsafe fn splat(x: i32) -> Self::Lanes;
+    /// Writes sixteen integers of 0 to 255 as bytes.
+    unsafe fn narrow(lanes: Self::Lanes, p: *mut u8);
+    /// Writes 64 of them.
+    #[inline(always)]
+    unsafe fn narrow_line(lanes: [Self::Lanes; 4], p: *mut u8) {
+        for (i, lanes) in lanes.into_iter().enumerate() {
+            // SAFETY: the caller says that 64 bytes are valid.
+            unsafe { Self::narrow(lanes, p.add(i * 16)) };
+        }
+    }
+    /// Writes the words `a | b << 8 | c << 16 | d << 24` of integers of 0 to 255.
+    unsafe fn interleave(lanes: [Self::Lanes; 4], p: *mut i32);
+    /// Reads 64 bytes.
+    unsafe fn load_line(p: *const u8) -> Self::Line;
+    /// Writes 64 bytes.
+    unsafe fn store_line(line: Self::Line, p: *mut u8);
+    /// The greater of each two bytes.
+    unsafe fn max_line(a: Self::Line, b: Self::Line) -> Self::Line;
+}
+
+/// Bytes multiplied and stored by the instructions of I.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes<I>(PhantomData<I>);
+
+/// `round(x) + zero`, as bytes-to-be. The value lies within the bounds of [`Epilogue::clamp`] for bytes.
+#[inline(always)]
+unsafe fn to_bytes<I: Int8>(x: I::Float, zero: I::Lanes) -> I::Lanes {
+    // SAFETY: the caller has the instruction set.
+    unsafe { I::add(I::round(x), zero) }
+}
+
+/// A sum, scaled, with residual and activation.
+#[inline(always)]
+unsafe fn scaled<I: Int8>(lanes: I::Lanes, scale: I::Float, residual: *const f32, e: &Epilogue) -> I::Float {
+    // SAFETY: the caller has the instruction set, and sixteen elements at `residual` if there is one.
+    unsafe {
+        let sum = I::to_f32(lanes);
+        let x = if residual.is_null() {
+            sum.mul(scale)
+        } else if e.store == Store::U8 {
+            let residual = I::to_f32(I::widen(residual.cast()));
+            residual.fma(I::Float::splat(e.residual_scale), sum.fma(scale, I::Float::splat(e.residual_shift)))
+        } else {
+            sum.fma(scale, I::Float::load(residual))
+        };
+        x.at_least(I::Float::splat(e.clamp.0)).at_most(I::Float::splat(e.clamp.1))
+    }
+}
+
+/// The epilogue of a register tile whose outputs are bytes.
+#[inline(always)]
+unsafe fn finish_bytes<I: Int8, const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+    // SAFETY: TileFn's contract covers scales, residual and output.
+    unsafe {
+        let zero = I::splat(args.epilogue.zero);
+        let mut scales = [I::Float::load(args.scales); B];
+        for b in 1..B {
+            scales[b] = I::Float::load(args.scales.add(b * 16));
+        }
+        // Four blocks that are one cache line are one store.
+        let line = B == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
+        for p in 0..P {
+            let to = args.output.add(args.output_pixels[p]);
+            let mut bytes = [zero; B];
+            for b in 0..B {
+                let mut residual = args.residual;
+                if !residual.is_null() {
+                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
+                }
+                bytes[b] = to_bytes::<I>(scaled::<I>(I::lanes_of(sums[b][p]), scales[b], residual, &args.epilogue), zero);
+            }
+            if line {
+                I::narrow_line([bytes[0], bytes[1 % B], bytes[2 % B], bytes[3 % B]], to.add(args.output_blocks[0]).cast());
+            } else {
+                for b in 0..B {
+                    I::narrow(bytes[b], to.add(args.output_blocks[b]).cast());
+                }
+            }
+        }
+    }
+}
+
+/// The epilogue of a register tile of P × B whose outputs are words, from sums that wait: few layers have such, and a loop is little
+/// code.
+#[inline(always)]
+unsafe fn finish_words<I: Int8>(args: &TileArgs, pixels: usize, blocks: usize) {
+    // SAFETY: TileFn's contract covers sums, scales, residual and output.
+    unsafe {
+        for b in 0..blocks {
+            for p in 0..pixels {
+                let sums = args.sums.cast::<i32>().add((b * pixels + p) * 16);
+                let to = args.output.add(args.output_pixels[p] + args.output_blocks[b]);
+                if args.epilogue.store == Store::Sums {
+                    I::store_lanes(I::load(sums), to.cast());
+                    continue;
+                }
+                let mut residual = args.residual;
+                if !residual.is_null() {
+                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
+                }
+                scaled::<I>(I::load(sums), I::Float::load(args.scales.add(b * 16)), residual, &args.epilogue).store(to);
+            }
+        }
+    }
+}
+
+impl<I: Int8> Products for Bytes<I> {
+    type Sums = I::Sums;
+    type Column = I::Column;
+    type Spread = I::Spread;
+    #[inline(always)]
+    unsafe fn zero() -> I::Sums {
+        // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
+        unsafe { I::zero() }
+    }
+    #[inline(always)]
+    unsafe fn start(bias: *const f32) -> I::Sums {
+        // SAFETY: as above.
+        unsafe { I::load_sums(bias.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn column(p: *const f32) -> I::Column {
+        // SAFETY: as above.
+        unsafe { I::column(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn spread(p: *const f32) -> I::Spread {
+        // SAFETY: as above.
+        unsafe { I::spread(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(column: I::Column, x: I::Spread, sums: I::Sums) -> I::Sums {
+        // SAFETY: as above.
+        unsafe { I::multiply_add(column, x, sums) }
+    }
+    #[inline(always)]
+    unsafe fn load_sums(p: *const f32) -> I::Sums {
+        // SAFETY: as above.
+        unsafe { I::load_sums(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_sums(sums: I::Sums, p: *mut f32) {
+        // SAFETY: as above.
+        unsafe { I::store_sums(sums, p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn add_sums(a: I::Sums, b: I::Sums) -> I::Sums {
+        // SAFETY: as above.
+        unsafe { I::add_sums(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { <I::Float as F32x16>::prefetch(p) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        // SAFETY: as above.
+        unsafe { <I::Float as F32x16>::prefetch_far(p) }
+    }
+    #[inline(always)]
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+        // SAFETY: TileFn's contract is the caller's.
+        unsafe {
+            if args.epilogue.store == Store::U8 {
+                return finish_bytes::<I, P, B>(args, sums);
+            }
+            for b in 0..B {
+                for p in 0..P {
+                    I::store_sums(sums[b][p], args.sums.add((b * P + p) * 16).cast());
+                }
+            }
+            // Opaque, or the compiler would write the loops out.
+            finish_words::<I>(args, black_box(P), black_box(B));
+        }
+    }
+}
+
+/// The epilogue of P pixels of a row of a depthwise convolution.
+#[inline(always)]
+unsafe fn finish_row<I: Int8, const P: usize>(args: &GroupedArgs, sums: &[I::Lanes; P], at: [usize; P]) {
+    // SAFETY: GroupedFn's contract covers bias, scales, residual and output at the pixels' places.
+    unsafe {
+        let bias = I::load(args.bias.cast());
+        for p in 0..P {
+            let (sum, to) = (I::add(sums[p], bias), args.output.add(at[p]));
+            if args.epilogue.store == Store::Sums {
+                I::store_lanes(sum, to.cast());
+                continue;
+            }
+            let residual = if args.residual.is_null() { args.residual } else { args.residual.add(at[p]) };
+            let x = scaled::<I>(sum, I::Float::load(args.scales), residual, &args.epilogue);
+            if args.epilogue.store == Store::U8 {
+                I::narrow(to_bytes::<I>(x, I::splat(args.epilogue.zero)), to.cast());
+            } else {
+                x.store(to);
+            }
+        }
+    }
+}
+
+impl<I: Int8> Channelwise for Bytes<I> {
+    type Value = I::Lanes;
+    type Sums = I::Lanes;
+    const REGISTERS: usize = <I::Float as F32x16>::REGISTERS;
+    // What is read is widened first.
+    const OPERANDS_IN_MEMORY: bool = false;
+    #[inline(always)]
+    unsafe fn zero() -> I::Lanes {
+        // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
+        unsafe { I::splat(0) }
+    }
+    #[inline(always)]
+    unsafe fn value(p: *const f32) -> I::Lanes {
+        // SAFETY: as above.
+        unsafe { I::widen(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn weight(p: *const f32) -> I::Lanes {
+        // SAFETY: as above.
+        unsafe { I::load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn spread<const G: usize>(value: I::Lanes, j: usize) -> I::Lanes {
+        // SAFETY: as above.
+        unsafe { I::spread_lanes::<G>(value, j) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(weight: I::Lanes, value: I::Lanes, sums: I::Lanes) -> I::Lanes {
+        // SAFETY: as above.
+        unsafe { I::multiply_add_lanes(weight, value, sums) }
+    }
+    #[inline(always)]
+    unsafe fn finish<const P: usize>(args: &GroupedArgs, sums: &[I::Lanes; P], at: [usize; P]) {
+        // SAFETY: GroupedFn's contract is the caller's.
+        unsafe { finish_row::<I, P>(args, sums, at) }
+    }
+}
