@@ -96,7 +96,8 @@ def network(name):
             if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
                 module.eval()
         if norms:
-            made(torch.randn(4, 3, 96, 96))
+            size = SIZES.get(name, 224)
+            made(torch.randn(4, 3, size, size))
             for norm in norms:
                 norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)
                 norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.4)
