@@ -91,6 +91,10 @@ impl Builder<'_> {
                 }
                 Compute::Elementwise(Elementwise::affine(input, output, &scales, &shifts, clamp(Activation::None), table)?)
             }
+            Op::ScaleShift { scale, shift, activation } => {
+                let (scale, shift) = (scale.as_slice(), shift.as_slice());
+                Compute::Elementwise(Elementwise::affine(input, output, scale, shift, clamp(*activation), table)?)
+            }
             Op::Activation(activation) => Compute::Elementwise(Elementwise::clamp(input, output, clamp(*activation), table)?),
             Op::Add(activation) => {
                 let &other = geometries.get(1).ok_or_else(|| refuse("a sum needs two inputs".into()))?;
