@@ -72,7 +72,7 @@ fn percentile(histogram: &Histogram, share: f64) -> (f32, f32) {
     let (low, high) = (histogram.low(), histogram.high());
     let sides = f64::from(u8::from(low < 0.0) + u8::from(high > 0.0)).max(1.0);
     let left_out = histogram.total() as f64 * (1.0 - share) / sides;
-    let cut = |bins: &mut dyn Iterator<Item = (f64, u64)>| {
+    let cut = |mut bins: Box<dyn Iterator<Item = (f64, u64)> + '_>| {
         let mut seen = 0.0;
         bins.find(|(_, count)| {
             seen += *count as f64;
@@ -81,8 +81,8 @@ fn percentile(histogram: &Histogram, share: f64) -> (f32, f32) {
         .map_or(0.0, |(middle, _)| middle)
     };
     let bins: Vec<(f64, u64)> = histogram.bins().collect();
-    let from_below = cut(&mut bins.iter().copied()).max(f64::from(low)).min(0.0);
-    let from_above = cut(&mut bins.iter().rev().copied()).min(f64::from(high)).max(0.0);
+    let from_below = cut(Box::new(bins.iter().copied())).max(f64::from(low)).min(0.0);
+    let from_above = cut(Box::new(bins.iter().rev().copied())).min(f64::from(high)).max(0.0);
     (if low < 0.0 { from_below as f32 } else { 0.0 }, if high > 0.0 { from_above as f32 } else { 0.0 })
 }
 
