@@ -3,8 +3,10 @@
 use crate::error::{Error, Result};
 #[cfg(feature = "onnx")]
 use crate::formats::onnx::Network;
-use crate::formats::safetensors;
-use crate::graph::{Graph, Input, bind_inputs, check_inputs};
+#[cfg(feature = "packed")]
+use crate::formats::packed::{self, Checksums, PackedFile, Packing};
+use crate::formats::{self, Format, safetensors};
+use crate::graph::{Graph, Input, PackRequest, ScaledWeight, bind_inputs, check_inputs};
 use crate::models::Arch;
 use crate::models::init::Initializer;
 use crate::passes;
@@ -15,7 +17,9 @@ use crate::tensor::Shape;
 use crate::vision::Preprocessing;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+#[cfg(feature = "packed")]
+use stridewise_kernels::Element;
 use stridewise_kernels::conv::PackedWeights;
 
 /// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
@@ -31,6 +35,9 @@ struct Inner {
     quantization: Option<Arc<Quantization>>,
     #[cfg(feature = "onnx")]
     bound: Option<Arc<Bound>>,
+    /// The only shapes that the graph is for.
+    #[cfg(feature = "packed")]
+    fixed: Option<Vec<Shape>>,
 }
 
 /// What the graph was made from, and for which shapes.
@@ -60,6 +67,24 @@ impl Default for OnnxOptions {
 }
 
 impl Model {
+    /// Reads a file of any format that this build knows: it is told by its first bytes, and ONNX by its name. `arch` is for safetensors:
+    /// without it the architecture is the one that the file names, or that its tensors tell.
+    ///
+    /// # Errors
+    /// As the function of its format, and when this build has no such function.
+    pub fn load(arch: impl Into<Option<Arch>>, path: impl AsRef<Path>) -> Result<Model> {
+        let (arch, path) = (arch.into(), path.as_ref());
+        match formats::of(path)? {
+            Format::Safetensors => Model::from_safetensors(arch, path),
+            #[cfg(feature = "packed")]
+            Format::Packed => Model::from_packed(path, Checksums::All),
+            #[cfg(feature = "onnx")]
+            Format::Onnx => Model::from_onnx(path),
+            #[allow(unreachable_patterns)]
+            other => Err(other.unknown(path)),
+        }
+    }
+
     /// Reads a safetensors file. Without an architecture it is the one that the file's metadata names, or else inferred from
     /// the tensors' names and shapes.
     ///
@@ -133,8 +158,64 @@ impl Model {
         let own = size.and_then(|size| Preprocessing::for_model(size, &HashMap::new()).ok());
         let preprocessing = own.map_or_else(|| Preprocessing::for_model([224, 224], &HashMap::new()), Ok)?;
         let bound = Some(Arc::new(Bound { network, shapes, max_memory: options.max_memory }));
-        let (packed, graph) = (Arc::default(), Arc::new(graph));
-        Ok(Model(Arc::new(Inner { arch: None, graph, preprocessing, packed, quantization: None, bound })))
+        Ok(Model(Arc::new(Inner {
+            arch: None,
+            graph: Arc::new(graph),
+            preprocessing,
+            packed: Arc::default(),
+            quantization: None,
+            bound,
+            #[cfg(feature = "packed")]
+            fixed: None,
+        })))
+    }
+
+    /// Maps a packed network, which [`Model::save_packed`] wrote: nothing is packed, and no weight is copied. Processes that map one
+    /// file share its memory.
+    ///
+    /// The file must not change while the model or a session of it is there: if another program truncates it, the process ends, as with
+    /// every memory map. Replacing it by another file of its name does no harm.
+    ///
+    /// # Errors
+    /// When the file can't be read, is no packed network, was written in another version of the format or of the kernels' packing, or is
+    /// damaged. Weights are looked at when a session needs them, and that session is refused when the file has not packed them for it.
+    #[cfg(feature = "packed")]
+    pub fn from_packed(path: impl AsRef<Path>, checksums: Checksums) -> Result<Model> {
+        let loaded = packed::read(path.as_ref(), checksums)?;
+        Ok(Model(Arc::new(Inner {
+            arch: loaded.arch,
+            graph: Arc::new(loaded.graph),
+            preprocessing: loaded.preprocessing,
+            packed: Arc::new(PackedCache { map: Mutex::default(), file: Some(loaded.file) }),
+            quantization: None,
+            #[cfg(feature = "onnx")]
+            bound: None,
+            fixed: loaded.shapes,
+        })))
+    }
+
+    /// Writes the network with the weights that its sessions have packed so far, for [`Model::from_packed`]. What a session of the file
+    /// may be made for is what a session of this model was made for: the width of the instruction set's register tile, and the shapes and
+    /// numerics as far as the choice of algorithms depends on them. A network from ONNX is written for the shapes that it was loaded with.
+    ///
+    /// # Errors
+    /// When no session of the model has been made, or one in another precision than f32, or the file can't be written; what stood there before still does.
+    #[cfg(feature = "packed")]
+    pub fn save_packed(&self, path: impl AsRef<Path>) -> Result<()> {
+        let model = &self.0;
+        let entries = model.packed.entries();
+        if entries.is_empty() {
+            let reason = "no session of it has been made, so that none of its weights are packed".into();
+            return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
+        }
+        if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() != Element::F32) {
+            let reason = format!("a session in bf16 or int8 has packed `{}`; packed networks hold weights of f32 only", packing.node);
+            return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
+        }
+        let shapes = model.fixed.as_deref();
+        #[cfg(feature = "onnx")]
+        let shapes = model.bound.as_ref().map(|bound| &bound.shapes[..]).or(shapes);
+        packed::write(path.as_ref(), model.arch, &model.preprocessing, &model.graph, shapes, &entries)
     }
 
     /// A graph of one's own, BatchNorm folded and epilogues fused.
@@ -169,6 +250,8 @@ impl Model {
             quantization,
             #[cfg(feature = "onnx")]
             bound: None,
+            #[cfg(feature = "packed")]
+            fixed: None,
         })))
     }
 
@@ -183,6 +266,8 @@ impl Model {
             quantization: Some(Arc::new(quantization)),
             #[cfg(feature = "onnx")]
             bound: inner.bound.clone(),
+            #[cfg(feature = "packed")]
+            fixed: inner.fixed.clone(),
         }))
     }
 
@@ -265,6 +350,13 @@ impl Model {
     /// The graph to run for these shapes of the inputs.
     pub(crate) fn graph_for(&self, shapes: &[Shape]) -> Result<Arc<Graph>> {
         check_inputs(self.inputs(), &self.0.graph.name, shapes)?;
+        #[cfg(feature = "packed")]
+        if let Some(fixed) = &self.0.fixed
+            && fixed != shapes
+        {
+            let what = format!("the inputs of {}, which was packed for these shapes alone", self.0.graph.name);
+            return Err(Error::Shape { what, expected: format!("{fixed:?}"), found: format!("{shapes:?}") });
+        }
         #[cfg(feature = "onnx")]
         if let Some(bound) = &self.0.bound
             && bound.shapes != shapes
@@ -288,16 +380,50 @@ impl std::fmt::Debug for Model {
 
 /// Packed weights by what they were packed from and for.
 #[derive(Default)]
-pub(crate) struct PackedCache(Mutex<HashMap<PackedKey, Arc<PackedWeights>>>);
+pub(crate) struct PackedCache {
+    map: Mutex<HashMap<PackedKey, Arc<PackedWeights>>>,
+    /// Where weights come from that are packed already: nothing else is there to pack.
+    #[cfg(feature = "packed")]
+    file: Option<PackedFile>,
+}
 
 impl PackedCache {
-    pub fn get_or_insert(&self, key: PackedKey, pack: impl FnOnce() -> Result<PackedWeights>) -> Result<Arc<PackedWeights>> {
-        let map = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(found) = map().get(&key) {
+    fn map(&self) -> MutexGuard<'_, HashMap<PackedKey, Arc<PackedWeights>>> {
+        self.map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Weights that are there, or that `request` packs.
+    pub fn get_or_pack(&self, key: PackedKey, request: &PackRequest<'_>, weight: &ScaledWeight<'_>) -> Result<Arc<PackedWeights>> {
+        self.get_or_insert(key, |key| self.pack(key, request, weight))
+    }
+
+    /// Weights that are there, or that `pack` packs.
+    pub fn get_or_insert(&self, key: PackedKey, pack: impl FnOnce(&PackedKey) -> Result<PackedWeights>) -> Result<Arc<PackedWeights>> {
+        if let Some(found) = self.map().get(&key) {
             return Ok(found.clone());
         }
         // Unlocked: a thread of the caller's pool that waits for others while it packs may meanwhile make another session.
-        let packed = Arc::new(pack()?);
-        Ok(map().entry(key).or_insert(packed).clone())
+        let packed = Arc::new(pack(&key)?);
+        Ok(self.map().entry(key).or_insert(packed).clone())
+    }
+
+    fn pack(&self, key: &PackedKey, request: &PackRequest<'_>, weight: &ScaledWeight<'_>) -> Result<PackedWeights> {
+        let &PackRequest { table, problem, algorithm, layout, bias, executor } = request;
+        #[cfg(feature = "packed")]
+        if let Some(file) = &self.file {
+            return file.weights(&key.packing(), request);
+        }
+        #[cfg(not(feature = "packed"))]
+        let _ = key;
+        PackedWeights::pack_from(table, problem, algorithm, layout, weight, bias, executor)
+    }
+
+    /// All that is packed, in an order that depends on nothing but that.
+    #[cfg(feature = "packed")]
+    fn entries(&self) -> Vec<(Packing, Arc<PackedWeights>)> {
+        let mut entries: Vec<_> = self.map().iter().map(|(key, weights)| (key.packing(), weights.clone())).collect();
+        entries.sort_by_cached_key(|(packing, _)| (packing.node.clone(), format!("{packing:?}")));
+        entries.dedup_by(|a, b| a.0 == b.0);
+        entries
     }
 }

@@ -4,9 +4,9 @@
 //! is called is not concluded but counted: the ops are given a table of the same shape whose kernels count, then call the
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
-use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedKernels, SHAPES, TILE};
+use crate::conv::Winograd;
+use crate::conv::grouped_row::{GroupedArgs, GroupedKernels};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
-use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use crate::elementwise::Elementwise;
 use crate::function::blend::BlendArgs;
 use crate::function::lane_sums::LaneSumsArgs;
@@ -17,21 +17,23 @@ use crate::pool::{Pool, Reduction, Windows};
 use crate::row::{PoolArgs, RowArgs};
 use crate::table::{binary_entry, by_pixels, conv_entry, depthwise_entry, groups_entry, other_entry, reduce_entry, row_entry, unary_entry};
 use crate::winograd_transform::{InputArgs, OutputArgs};
-use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
+use crate::{Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout};
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
+mod convolutions;
 mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod low_precision;
-use harness::{Guarded, assert_borders_are_zero, bits, buffer_of, dense_of, noise};
+use harness::{Guarded, at_both_ends, bits, buffer_of, dense_of, noise};
 
 thread_local! {
     /// The table that the counting one stands for.
     static ORIGINAL: Cell<&'static KernelTable> = const { Cell::new(&crate::portable::baseline::TABLE) };
     /// Entries of the table, in the order of their calls.
     static CALLS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// How many problems were done.
+    static PROBLEMS: Cell<usize> = const { Cell::new(0) };
 }
 
 fn called(entry: usize) -> &'static KernelTable {
@@ -174,46 +176,8 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
     }))
 }
 
-/// Pixels and channels of a tile, from its kernel's name: `conv-6x64-avx512`.
-fn tile_of(kernel: &Kernel) -> (usize, usize) {
-    let shape = kernel.name.split('-').nth(1).and_then(|s| s.split_once('x')).expect("a shape in the name");
-    (shape.0.parse().unwrap(), shape.1.parse().unwrap())
-}
-
-const NO_BOUNDS: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
-
 fn blocked(dims: [usize; 4]) -> Geometry {
     Geometry::new(Layout::Nchw16c, dims, Halo { top: 1, left: 1, bottom: 1, right: 1 }).unwrap()
-}
-
-/// Convolves one image whose output has as many pixels as the tile, and checks it against the oracle.
-fn convolve(table: &'static KernelTable, text: &str, algorithm: Algorithm, layout: Layout) -> Vec<f32> {
-    let p: ConvProblem = text.parse().unwrap();
-    let [oh, ow] = p.output();
-    let input = noise(1, p.n * p.c * p.h * p.w);
-    let weight = noise(2, p.weight_len());
-    let bias = noise(3, p.oc);
-    let from = Geometry::new(layout, [p.n, p.c, p.h, p.w], algorithm.required_halo(&p)).unwrap();
-    let to = blocked([p.n, p.oc, oh, ow]);
-    let packed = PackedWeights::pack(table, &p, algorithm, layout, &weight, Some(&bias), &Inline).unwrap();
-    let conv = Conv::new(p, algorithm, from, to, None, Arc::new(packed), NO_BOUNDS, 1).unwrap();
-    let mut output = Guarded::filled(to.len(), f32::NAN);
-    let mut scratch = Guarded::filled(conv.scratch_per_thread(), f32::NAN);
-    conv.run(&Inline, &buffer_of(&from, &input), Residual::None, &mut output, &mut scratch).unwrap();
-    assert_borders_are_zero(&to, &output, text);
-    let found = dense_of(&to, &output);
-    let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-    let exact = reference::convolution(&p, &input, &weight, Some(&bias));
-    let magnitude = reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias)));
-    for ((value, exact), magnitude) in found.iter().zip(exact).zip(magnitude) {
-        let error = (f64::from(*value) - exact).abs();
-        assert!(
-            error <= 600.0 * f64::from(f32::EPSILON) * magnitude,
-            "{} {algorithm:?} {layout:?} {text}: {value}, not {exact}",
-            table.name
-        );
-    }
-    found
 }
 
 /// Pools 2 × 3 windows of 3 × 2 elements.
@@ -225,6 +189,7 @@ fn pool(table: &'static KernelTable, reduction: Reduction) -> Vec<f32> {
     let mut output = Guarded::filled(to.len(), f32::NAN);
     let pool = Pool::new(reduction, from, to, rows, columns, table).unwrap();
     pool.run(&Inline, &buffer_of(&from, &input), &mut output).unwrap();
+    count_problem();
     let found = dense_of(&to, &output);
     let mut values = found.iter();
     harness::for_each(to.dims(), |[n, c, y, x]| {
@@ -253,6 +218,7 @@ fn elementwise(table: &'static KernelTable, family: &str) -> Vec<f32> {
     };
     let mut output = Guarded::filled(g.len(), f32::NAN);
     op.unwrap().run(&Inline, &buffer_of(&g, &a), second.as_deref(), &mut output).unwrap();
+    count_problem();
     let found = dense_of(&g, &output);
     for (i, value) in found.iter().enumerate() {
         let channel = i / 6 % 17;
@@ -266,36 +232,18 @@ fn elementwise(table: &'static KernelTable, family: &str) -> Vec<f32> {
     found
 }
 
+fn count_problem() {
+    PROBLEMS.set(PROBLEMS.get() + 1);
+}
+
 /// Does the problems that need this kernel, all of them and none that another kernel has a part in.
 fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
     match kernel.family {
-        "conv" => {
-            let (pixels, channels) = tile_of(kernel);
-            // A last block that is not full, and a K in one chunk and in two.
-            let problems = [format!("n1c19h1w{pixels}o{channels}k1"), format!("n1c61h1w{pixels}o{}k3p1", channels - 3)];
-            let mut found = Vec::new();
-            for text in problems {
-                for layout in [Layout::Nchw16c, Layout::Nchw] {
-                    found.extend(convolve(table, &text, Algorithm::Direct, layout));
-                    found.extend(convolve(table, &text, Algorithm::Im2colGemm, layout));
-                }
-            }
-            found
-        }
-        "depthwise" => {
-            // Every width of the last tile, behind none, one and two whole ones.
-            let (k, s) = SHAPES.iter().find(|(k, s)| kernel.name.contains(&format!("-k{k}s{s}-"))).copied().unwrap_or((4, 3));
-            let problem = |ow: usize| format!("n1c35h5w{}o35k{k}s{s}p1g35", (ow - 1) * s + k - 2);
-            (1..=3 * TILE).flat_map(|ow| convolve(table, &problem(ow), Algorithm::Depthwise, Layout::Nchw16c)).collect()
-        }
-        "groups" => {
-            let g = GROUPS.iter().find(|g| kernel.name.contains(&format!("-{g}-"))).expect("a width in the name");
-            let problem = |ow: usize| format!("n1c40h5w{}o40k3x2s1x2p1g{}", 2 * ow - 1, 40 / g);
-            (1..=3 * TILE).flat_map(|ow| convolve(table, &problem(ow), Algorithm::Grouped, Layout::Nchw16c)).collect()
-        }
-        // Tiles that are whole, and tiles that hang over the border.
-        "winograd_f2" => convolve(table, "n2c35h6w7o35k3p1", Algorithm::Winograd(Winograd::F2), Layout::Nchw16c),
-        "winograd_f4" => convolve(table, "n2c35h8w11o35k3p1", Algorithm::Winograd(Winograd::F4), Layout::Nchw16c),
+        "conv" => convolutions::tile(table, kernel),
+        "depthwise" => convolutions::depthwise(table, kernel),
+        "groups" => convolutions::groups(table, kernel),
+        "winograd_f2" => convolutions::winograd(table, Winograd::F2),
+        "winograd_f4" => convolutions::winograd(table, Winograd::F4),
         "pool_max" => pool(table, Reduction::Maximum),
         "pool_mean" => pool(table, Reduction::Mean),
         "add" | "clamp" | "affine" => elementwise(table, kernel.family),
@@ -313,28 +261,37 @@ fn exercise(kernel: &Kernel, table: &'static KernelTable) -> Vec<f32> {
 #[test]
 fn every_kernel_is_called_and_right() {
     let mut results: std::collections::HashMap<String, Vec<u32>> = Default::default();
-    let mut count = 0;
-    for original in KernelTable::all() {
+    let tables = KernelTable::all();
+    for original in &tables {
         let table = counting(original);
         assert_eq!(table.kernels(), original.kernels());
         for (entry, kernel) in original.entries() {
-            CALLS.take();
-            let found = exercise(&kernel, table);
-            let mut calls = CALLS.take();
-            if kernel.family.starts_with("winograd") {
-                // Between its transforms the products are those of convolution tiles.
-                calls.retain(|call| *call >= depthwise_entry(0));
-            }
-            calls.dedup();
-            assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);
-            // The same problem on other tables gives the same bits.
-            let problem = kernel.name.trim_end_matches(original.name).to_string();
-            let first = results.entry(problem).or_insert_with(|| bits(&found));
-            assert!(*first == bits(&found), "{}: not the bits of the first table", kernel.name);
-            count += 1;
+            at_both_ends(|side| {
+                CALLS.take();
+                let found = exercise(&kernel, table);
+                let mut calls = CALLS.take();
+                if kernel.family.starts_with("winograd") {
+                    // Between its transforms the products are those of convolution tiles.
+                    calls.retain(|call| *call >= depthwise_entry(0));
+                }
+                calls.dedup();
+                assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);
+                // The same problem on other tables, and in other memory, gives the same bits.
+                let problem = kernel.name.trim_end_matches(original.name).to_string();
+                let first = results.entry(problem).or_insert_with(|| bits(&found));
+                assert!(*first == bits(&found), "{} {side:?}: not the bits of the first table", kernel.name);
+            });
         }
     }
-    println!("{count} kernels of {:?}", KernelTable::all());
+    let names: Vec<&str> = tables.iter().map(|t| t.name()).collect();
+    let kernels = tables.iter().map(|t| t.kernels().len()).sum::<usize>();
+    let lists = results.len();
+    harness::report(&format!(
+        "{lists} kernels on {} tables ({}): {kernels} in all, {} problems",
+        tables.len(),
+        names.join(", "),
+        PROBLEMS.get()
+    ));
 }
 
 #[test]

@@ -55,6 +55,7 @@ impl Element {
 /// A buffer is a slice of 32-bit words whatever its elements are. A pixel of a plane is one word where few channels are planes of
 /// their own, or sixteen, which are one cache line: kernels that multiply words walk through all elements in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Layout {
     /// `[n][c][h][w]` of f32: one plane a channel. What the user sees, and what a stem convolution reads.
     Nchw,

@@ -6,6 +6,7 @@ use crate::{Element, Error, Geometry, KernelTable, Layout};
 
 /// What a window becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// Its maximum; NaN wins.
     Maximum,
@@ -24,6 +25,7 @@ pub struct Windows {
 
 /// How windows slide along an axis, with ONNX's attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sliding {
     /// Elements of a window.
     pub kernel: usize,

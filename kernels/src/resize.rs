@@ -4,6 +4,7 @@ use crate::Error;
 
 /// How an output coordinate becomes an input coordinate.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Coordinates {
     /// (x + ½) / scale − ½
     HalfPixel,
@@ -30,6 +31,7 @@ pub enum Coordinates {
 
 /// Which element is the nearest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Nearest {
     /// The nearest, of two the lower.
     RoundPreferFloor,
@@ -43,6 +45,7 @@ pub enum Nearest {
 
 /// How elements are interpolated.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Interpolation {
     /// One element.
     Nearest(Nearest),
@@ -57,6 +60,7 @@ pub enum Interpolation {
 
 /// A resize along an axis.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rule {
     /// How coordinates are transformed.
     pub coordinates: Coordinates,

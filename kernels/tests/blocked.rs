@@ -2,7 +2,9 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, for_each, noise, noise_with_specials};
+use harness::{
+    Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, fenced_at, for_each, noise, noise_with_specials,
+};
 use stridewise_kernels::blocked::{Channels, Combine, Depth, InstanceNorm, Lrn, Map, Resample, Window};
 use stridewise_kernels::resize::{AxisMap, Coordinates, Interpolation, Nearest, Rule};
 use stridewise_kernels::{Binary, Error, Geometry, Halo, KernelTable, Layout, Unary};
@@ -25,13 +27,17 @@ fn run(
 ) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
     for table in KernelTable::all() {
-        for (halo, threads) in [(Halo::NONE, 1), (HALO, 3), (Halo::NONE, 4)] {
+        let setups = [(Halo::NONE, 1, Side::End), (HALO, 3, Side::Start), (Halo::NONE, 4, Side::Start), (HALO, 2, Side::End)];
+        for (halo, threads, side) in setups {
             let geometries: Vec<Geometry> = inputs.iter().map(|(_, dims)| geometry(*dims, halo)).collect();
-            let buffers: Vec<Guarded> = inputs.iter().zip(&geometries).map(|((data, _), g)| buffer_of(g, data)).collect();
-            let slices: Vec<&[f32]> = buffers.iter().map(|b| &**b).collect();
             let to = geometry(output, halo);
-            let mut result = Guarded::filled(to.len(), f32::NAN);
-            op(&geometries, to, table, threads, &slices, &mut result);
+            let result = fenced_at(side, || {
+                let buffers: Vec<Guarded> = inputs.iter().zip(&geometries).map(|((data, _), g)| buffer_of(g, data)).collect();
+                let slices: Vec<&[f32]> = buffers.iter().map(|b| &**b).collect();
+                let mut result = Guarded::filled(to.len(), f32::NAN);
+                op(&geometries, to, table, threads, &slices, &mut result);
+                result
+            });
             let context = format!("{context} on {table:?}, {threads} threads, {halo:?}");
             assert_borders_are_zero(&to, &result, &context);
             let found = dense_of(&to, &result);

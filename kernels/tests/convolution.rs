@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, assert_borders_are_zero, bits, noise};
+use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, fenced_at, noise, random_runner, report};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd, schedule_prefetch};
@@ -129,13 +129,15 @@ const RELU: (f32, f32) = (0.0, f32::INFINITY);
 /// Runs a problem in every way on every instruction set; returns how many runs that were.
 fn check(p: &ConvProblem) -> usize {
     let data = Data::new(p);
+    let halo = Halo { top: 1, left: 1, bottom: 1, right: 1 };
     let variants = [
-        (Skip::None, NONE, Halo::NONE, 1),
-        (Skip::Buffer, RELU, Halo { top: 1, left: 1, bottom: 1, right: 1 }, 2),
-        (Skip::InPlace, (-0.5, 0.75), Halo { top: 0, left: 3, bottom: 2, right: 0 }, 3),
+        (Side::End, Skip::None, NONE, Halo::NONE, 1),
+        (Side::Start, Skip::Buffer, RELU, halo, 2),
+        (Side::End, Skip::Buffer, RELU, halo, 1),
+        (Side::Start, Skip::InPlace, (-0.5, 0.75), Halo { top: 0, left: 3, bottom: 2, right: 0 }, 3),
     ];
     let mut runs = 0;
-    for (skip, clamp, output_halo, threads) in variants {
+    for (side, skip, clamp, output_halo, threads) in variants {
         let exact = expected(p, &data, skip, clamp);
         let mut first: std::collections::HashMap<(Layout, Option<Winograd>), Vec<u32>> = Default::default();
         for (algorithm, layout) in ways(p) {
@@ -146,7 +148,7 @@ fn check(p: &ConvProblem) -> usize {
             };
             for table in KernelTable::all() {
                 let setup = Setup { table, algorithm, layout, threads, skip, clamp, output_halo };
-                let found = run(p, &data, setup);
+                let found = fenced_at(side, || run(p, &data, setup));
                 for (i, (value, (exact, bound))) in found.iter().zip(&exact).enumerate() {
                     let error = (f64::from(*value) - exact).abs();
                     let bound = bound.max(largest);
@@ -214,7 +216,7 @@ const GRID: &[&str] = &[
 #[test]
 fn kernels_match_the_f64_reference() {
     let runs: usize = GRID.iter().map(|text| check(&text.parse().unwrap())).sum();
-    println!("{} problems, {runs} runs on {:?}", GRID.len(), KernelTable::all());
+    report(&format!("convolution: {} problems of the grid, {runs} runs on {:?}", GRID.len(), KernelTable::all()));
 }
 
 fn problems() -> impl Strategy<Value = ConvProblem> {
@@ -467,11 +469,14 @@ fn denormals_are_flushed_alike_on_every_instruction_set() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_problems_match_the_f64_reference(p in problems()) {
-        check(&p);
-    }
+#[test]
+fn random_problems_match_the_f64_reference() {
+    const CASES: u32 = 96;
+    let runs = std::cell::Cell::new(0);
+    let result = random_runner("random convolutions", CASES).run(&problems(), |p| {
+        runs.set(runs.get() + check(&p));
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+    report(&format!("convolution: {CASES} random problems, {} runs on {:?}", runs.get(), KernelTable::all()));
 }

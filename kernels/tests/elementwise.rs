@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, noise, noise_with_specials};
+use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, fenced_at, noise, noise_with_specials};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::{Error, Geometry, Halo, Inline, KernelTable, Layout, softmax};
 
@@ -66,14 +66,18 @@ fn check(family: Family, dims: [usize; 4], o: &Operands, bounds: (f32, f32)) {
     };
     let expected: Vec<f32> = (0..o.a.len()).map(|i| bounded(plain(i), bounds)).collect();
     for table in KernelTable::all() {
-        let setups = [(0, 1), (1, 3), (1, 2), (0, 5), (0, 16)];
-        for &(halos, threads) in if c > 16 { &setups[..] } else { &setups[..2] } {
+        use Side::{End, Start};
+        let setups = [(0, 1, End), (1, 3, Start), (0, 1, Start), (1, 2, End), (0, 5, Start), (0, 16, End)];
+        for &(halos, threads, side) in if c > 16 { &setups[..] } else { &setups[..3] } {
             let geometries = HALOS[halos].map(|halo| Geometry::new(Layout::Nchw16c, dims, halo).unwrap());
             let [a, b, to] = geometries;
             let op = build(family, o, geometries, bounds, table).unwrap();
-            let mut output = Guarded::filled(to.len(), f32::NAN);
-            let second = (family == Family::Add).then(|| buffer_of(&b, &o.b));
-            op.run(&Threads(threads), &buffer_of(&a, &o.a), second.as_deref(), &mut output).unwrap();
+            let output = fenced_at(side, || {
+                let mut output = Guarded::filled(to.len(), f32::NAN);
+                let second = (family == Family::Add).then(|| buffer_of(&b, &o.b));
+                op.run(&Threads(threads), &buffer_of(&a, &o.a), second.as_deref(), &mut output).unwrap();
+                output
+            });
             let context = format!("{family:?} of {dims:?} within {bounds:?} on {table:?}, {threads} threads");
             assert_borders_are_zero(&to, &output, &context);
             assert_eq!(bits(&dense_of(&to, &output)), bits(&expected), "{context}");

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, assert_borders_are_zero, buffer_of, dense_of, for_each, index, noise, noise_with_specials};
+use harness::{Guarded, Threads, assert_borders_are_zero, at_both_ends, buffer_of, dense_of, for_each, index, noise, noise_with_specials};
 use stridewise_kernels::layout::{copy_strided, flatten, from_nchw, to_nchw};
 use stridewise_kernels::{AlignedBuffer, Error, Geometry, Halo, Inline, Layout};
 
@@ -38,13 +38,15 @@ fn nchw_goes_into_every_layout_and_back_unchanged() {
         for (layout, halo) in LAYOUTS.into_iter().flat_map(|l| HALOS.map(|h| (l, h))) {
             let g = Geometry::new(layout, dims, halo).unwrap();
             for &threads in threads_for(dims[0] * dims[1]) {
-                let mut buffer = Guarded::filled(g.len(), f32::NAN);
-                from_nchw(&Threads(threads), &Guarded::of(&dense), &g, &mut buffer).unwrap();
-                assert_borders_are_zero(&g, &buffer, &format!("{g:?}"));
-                assert_eq!(bits(&dense_of(&g, &buffer)), bits(&dense), "{g:?}");
-                let mut back = Guarded::filled(dense.len(), 1.0);
-                to_nchw(&Threads(threads), &buffer, &g, &mut back).unwrap();
-                assert_eq!(bits(&back), bits(&dense), "{g:?}");
+                at_both_ends(|_| {
+                    let mut buffer = Guarded::filled(g.len(), f32::NAN);
+                    from_nchw(&Threads(threads), &Guarded::of(&dense), &g, &mut buffer).unwrap();
+                    assert_borders_are_zero(&g, &buffer, &format!("{g:?}"));
+                    assert_eq!(bits(&dense_of(&g, &buffer)), bits(&dense), "{g:?}");
+                    let mut back = Guarded::filled(dense.len(), 1.0);
+                    to_nchw(&Threads(threads), &buffer, &g, &mut back).unwrap();
+                    assert_eq!(bits(&back), bits(&dense), "{g:?}");
+                });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, bits, noise};
+use harness::{Guarded, Side, Threads, bits, fenced_at, noise};
 use stridewise_kernels::dense::MatMul;
 use stridewise_kernels::{Error, Inline, KernelTable};
 
@@ -35,12 +35,14 @@ fn assert_close(found: &[f32], exact: &[(f64, f64)], context: &str) {
 fn run(build: impl Fn(&'static KernelTable) -> MatMul, a: &[f32], b: &[f32], c: Option<&[f32]>, context: &str) -> Vec<f32> {
     let mut first: Option<Vec<f32>> = None;
     for table in KernelTable::all() {
-        let op = build(table);
-        let len = op.output_shape().iter().product();
-        for threads in [1, 2, 5] {
-            let mut output = Guarded::filled(len, f32::NAN);
-            let mut scratch = Guarded::filled(op.scratch_len(threads), f32::NAN);
-            op.run(&Threads(threads), &Guarded::of(a), &Guarded::of(b), c, &mut output, &mut scratch).unwrap();
+        for (threads, side) in [(1, Side::End), (2, Side::Start), (5, Side::End)] {
+            let output = fenced_at(side, || {
+                let op = build(table);
+                let mut output = Guarded::filled(op.output_shape().iter().product(), f32::NAN);
+                let mut scratch = Guarded::filled(op.scratch_len(threads), f32::NAN);
+                op.run(&Threads(threads), &Guarded::of(a), &Guarded::of(b), c, &mut output, &mut scratch).unwrap();
+                output
+            });
             let first = first.get_or_insert_with(|| output.to_vec());
             assert!(bits(first) == bits(&output), "{context} on {table:?}, {threads} threads");
         }

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, bits, noise, unravel};
+use harness::{Guarded, Side, Threads, bits, fenced_at, noise, unravel};
 use stridewise_kernels::Error;
 use stridewise_kernels::dense::{Concat, Gather, PadMode, Rearrange};
 
@@ -18,9 +18,12 @@ fn check(op: &Rearrange, shape: &[usize], result: &[usize], expected: impl Fn(&[
     let input = noise(21, shape.iter().product());
     let len = result.iter().product();
     let expected: Vec<f32> = (0..len).map(|i| expected(&input, &unravel(i, result))).collect();
-    for threads in [1, 3] {
-        let mut output = Guarded::filled(len, f32::NAN);
-        op.run(&Threads(threads), &Guarded::of(&input), &mut output).unwrap();
+    for (threads, side) in [(1, Side::End), (1, Side::Start), (3, Side::Start)] {
+        let output = fenced_at(side, || {
+            let mut output = Guarded::filled(len, f32::NAN);
+            op.run(&Threads(threads), &Guarded::of(&input), &mut output).unwrap();
+            output
+        });
         assert!(bits(&output) == bits(&expected), "{context}, {threads} threads");
     }
 }

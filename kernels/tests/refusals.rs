@@ -2,47 +2,13 @@
 
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout};
 
-/// The system's allocator, which notes the largest piece of memory that a thread asked for.
-struct Noting;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Noting {
-    unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
-        LARGEST.set(LARGEST.get().max(layout.size()));
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: MemoryLayout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: MemoryLayout, size: usize) -> *mut u8 {
-        LARGEST.set(LARGEST.get().max(size));
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Noting = Noting;
-
 /// The result of `work`, during which no allocation was larger than 64 KiB.
 fn frugal<T>(context: &str, work: impl FnOnce() -> T) -> T {
-    LARGEST.set(0);
-    let result = work();
-    let largest = LARGEST.get();
+    let (result, largest) = harness::largest_allocation(work);
     assert!(largest <= 64 * 1024, "{context}: {largest} bytes were asked for");
     result
 }
@@ -126,7 +92,7 @@ fn malformed_problems_are_refused_everywhere() {
     let right = problem("n1c16h4w4o16k3p1");
     let (input, output) = buffers(&right, Layout::Nchw16c);
     let weights = packed(&right, Layout::Nchw16c);
-    let changes: [fn(&mut ConvProblem); 16] = [
+    let changes: [fn(&mut ConvProblem); 18] = [
         |p| p.n = 0,
         |p| p.c = 0,
         |p| p.h = 0,
@@ -136,6 +102,9 @@ fn malformed_problems_are_refused_everywhere() {
         |p| p.stride = [1, 0],
         |p| p.dilation = [0, 1],
         |p| p.dilation = [usize::MAX, 1],
+        // An axis of one output makes no step, but places one behind it.
+        |p| p.stride = [usize::MAX, 1],
+        |p| p.stride = [1, usize::MAX / 16 + 1],
         |p| p.groups = 0,
         |p| p.groups = 3,
         |p| p.pads = [usize::MAX; 4],

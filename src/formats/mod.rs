@@ -4,5 +4,42 @@ pub(crate) mod mapped;
 mod names;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+#[cfg(feature = "packed")]
+pub mod packed;
 pub mod safetensors;
 mod stored;
+
+use crate::error::{Error, Result};
+use std::io::Read;
+use std::path::Path;
+
+/// What a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    Safetensors,
+    Onnx,
+    Packed,
+}
+
+impl Format {
+    /// The error of a build that can't read it.
+    pub(crate) fn unknown(self, path: &Path) -> Error {
+        let feature = if self == Format::Onnx { "onnx" } else { "packed" };
+        Error::Format { path: path.into(), reason: format!("this program was built without the feature `{feature}`, which reads it") }
+    }
+}
+
+/// What a file is, by its first bytes and, of those that begin with nothing of their own, its name.
+pub(crate) fn of(path: &Path) -> Result<Format> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+        return Ok(Format::Onnx);
+    }
+    let io = |source| Error::Io { path: path.into(), source };
+    // Opening a pipe would wait for its other end; the format's own function refuses it.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Ok(Format::Safetensors);
+    }
+    let mut start = Vec::new();
+    std::fs::File::open(path).map_err(io)?.take(8).read_to_end(&mut start).map_err(io)?;
+    Ok(if start == *b"SWPACKED" { Format::Packed } else { Format::Safetensors })
+}

@@ -61,7 +61,8 @@ fn load_from(file: WeightFile<'_>, arch: Option<Arch>) -> Result<Loaded> {
     };
     let classes = file.tensors.get(&format!("{}.weight", arch.classifier())).and_then(|t| t.shape().first()).copied();
     let classes = classes.unwrap_or(arch.default_classes());
-    file.hold_against(&arch.to_string(), &arch.module(classes)?.parameters()?)?;
+    let module = arch.module(classes).map_err(|e| in_file(e, format!("{arch} of")))?;
+    file.hold_against(&arch.to_string(), &module.parameters()?)?;
     let graph = arch.graph(classes, &mut &file)?;
     Ok(Loaded { arch, graph, metadata: file.metadata })
 }

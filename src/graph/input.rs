@@ -10,6 +10,7 @@ const DEFAULT_SIZE: [usize; 2] = [224, 224];
 
 /// One dimension of an input.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Dim {
     /// Always so many.
     Fixed(usize),
@@ -29,6 +30,7 @@ impl std::fmt::Display for Dim {
 
 /// What an input of a graph may be.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Input {
     /// The value that holds it.
     pub value: ValueId,

@@ -6,6 +6,8 @@ pub(crate) mod dense;
 mod infer;
 mod input;
 mod op;
+#[cfg(feature = "packed")]
+mod stored;
 mod tensor_op;
 mod weight;
 
@@ -13,7 +15,7 @@ pub use input::{Dim, Input};
 pub(crate) use input::{bind_inputs, check_inputs, size_of};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
 pub use tensor_op::{ConvTransposeAttributes, TensorOp};
-pub(crate) use weight::mixed;
+pub(crate) use weight::{PackRequest, ScaledWeight, mixed};
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 /// Names one value of one [`Graph`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct ValueId(pub(crate) usize);
 
 impl ValueId {
@@ -34,6 +37,7 @@ impl ValueId {
 
 /// An op applied to values.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Node {
     /// Unique; for networks of this crate the node name that torchvision's feature extraction gives (`layer1.0.conv1`).
     pub name: String,
@@ -47,6 +51,7 @@ pub struct Node {
 
 /// What is known of a value.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Value {
     /// The name of the node that computed it before any pass ran, or of an input, output or constant of the graph.
     pub name: String,
@@ -56,6 +61,7 @@ pub struct Value {
 
 /// A directed acyclic graph of [`Node`]s, stored in topological order.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct Graph {
     /// The architecture's name, for messages.
     pub name: String,
@@ -65,6 +71,7 @@ pub struct Graph {
     pub(crate) outputs: Vec<ValueId>,
     /// The names of the outputs, where they are not those of their values.
     pub(crate) output_names: Vec<String>,
+    #[cfg_attr(feature = "packed", serde(skip))]
     node_names: HashSet<String>,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 /// What is applied to each element just before it is stored.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Activation {
     /// Nothing.
     #[default]
@@ -18,6 +19,7 @@ pub enum Activation {
 
 /// The geometry of a convolution beyond its weights' shape. Order of axes: H, W.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConvAttributes {
     /// Step between output pixels.
     pub stride: [usize; 2],
@@ -37,6 +39,7 @@ impl Default for ConvAttributes {
 
 /// The window of a pooling op. Order of axes: H, W.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct PoolAttributes {
     /// Window size.
     pub kernel: [usize; 2],
@@ -50,6 +53,7 @@ pub struct PoolAttributes {
 
 /// One operation. Weights are f32 and shared, not copied, between graphs.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub enum Op {
     /// 2-D cross-correlation. Weight `[OC, C/groups, KH, KW]`, bias `[OC]`. Inputs: x, and optionally a residual of the output's
     /// shape that is added before the activation.
@@ -75,6 +79,15 @@ pub enum Op {
         variance: Arc<Tensor<f32>>,
         /// ε
         epsilon: f64,
+    },
+    /// `scale · x + shift` for each channel of `[N, C, H, W]` or `[N, C]`, then the activation: what BatchNorm is in inference.
+    ScaleShift {
+        /// `[C]`
+        scale: Arc<Tensor<f32>>,
+        /// `[C]`
+        shift: Arc<Tensor<f32>>,
+        /// Applied last.
+        activation: Activation,
     },
     /// An activation on its own.
     Activation(Activation),
@@ -132,6 +145,7 @@ impl Op {
         match self {
             Op::Conv { .. } => "Conv",
             Op::BatchNormalization { .. } => "BatchNormalization",
+            Op::ScaleShift { .. } => "ScaleShift",
             Op::Activation(Activation::Relu) => "Relu",
             Op::Activation(Activation::Clamp(..)) => "Clip",
             Op::Activation(Activation::None) | Op::Identity => "Identity",

@@ -10,6 +10,7 @@ use super::ConvAttributes;
 
 /// The geometry of a transposed convolution beyond its weights' shape. Order of axes: H, W.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConvTransposeAttributes {
     /// Output pixels from an input pixel's window to the next's.
     pub stride: [usize; 2],
@@ -25,6 +26,7 @@ pub struct ConvTransposeAttributes {
 
 /// One operation. What is true or false is 1 or 0; indices are whole numbers, exact below 2^24.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "packed", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum TensorOp {
     /// A function of every element.

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
-use stridewise_kernels::conv::WeightSource;
+use stridewise_kernels::conv::{Algorithm, WeightSource};
+use stridewise_kernels::{ConvProblem, Executor, KernelTable, Layout};
 
 /// Where weights are kept outside memory.
 pub trait StoredWeight: Send + Sync {
@@ -30,6 +31,9 @@ pub struct Weight {
 enum Source {
     Memory(Arc<Tensor<f32>>),
     Stored(Arc<dyn StoredWeight>),
+    /// Nowhere: what was packed of them is all that there is.
+    #[cfg(feature = "packed")]
+    Packed,
 }
 
 impl Weight {
@@ -97,6 +101,16 @@ pub(crate) fn mixed(hash: u64, bits: u64) -> u64 {
     product ^ product >> 32
 }
 
+/// What weights are packed for.
+pub(crate) struct PackRequest<'a> {
+    pub table: &'static KernelTable,
+    pub problem: &'a ConvProblem,
+    pub algorithm: Algorithm,
+    pub layout: Layout,
+    pub bias: Option<&'a [f32]>,
+    pub executor: &'a dyn Executor,
+}
+
 /// Weights as a convolution is packed from them.
 pub(crate) struct ScaledWeight<'a> {
     weight: &'a Weight,
@@ -123,6 +137,11 @@ impl WeightSource for ScaledWeight<'_> {
                 room(buffer, count)?.copy_from_slice(values);
             }
             Source::Stored(stored) => stored.read(start, room(buffer, count)?)?,
+            #[cfg(feature = "packed")]
+            Source::Packed => {
+                let reason = "its weights are there as they were packed, and not as they were before";
+                return Err(Error::Graph { node: self.node.into(), reason: reason.into() });
+            }
         }
         let values = &mut buffer[..count];
         if let Some(factors) = &self.weight.factors {
@@ -181,5 +200,29 @@ impl From<Arc<Tensor<f32>>> for Weight {
 impl std::fmt::Debug for Weight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Weight{}", self.shape)
+    }
+}
+
+/// What a packed network says of weights: their shape, and what was folded into them.
+#[cfg(feature = "packed")]
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Described {
+    shape: Shape,
+    factors: Option<Vec<f64>>,
+    content: u64,
+}
+
+#[cfg(feature = "packed")]
+impl serde::Serialize for Weight {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Described { shape: self.shape, factors: self.factors.as_deref().map(<[f64]>::to_vec), content: self.content }.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "packed")]
+impl<'de> serde::Deserialize<'de> for Weight {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
+        let Described { shape, factors, content } = Described::deserialize(deserializer)?;
+        Ok(Weight { shape, source: Source::Packed, factors: factors.map(Arc::from), content })
     }
 }

@@ -217,7 +217,8 @@ impl Arch {
         infer::infer(&tensors)
     }
 
-    fn name(&self) -> Option<&'static str> {
+    /// Its name in [`Arch::NAMED`], if it has one.
+    pub fn name(&self) -> Option<&'static str> {
         Arch::NAMED.iter().find(|(_, arch)| arch == self).map(|(name, _)| *name)
     }
 }

@@ -7,11 +7,11 @@ use super::step::{Compute, StepInfo};
 use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
 use crate::graph::dense::DenseKernel;
-use crate::graph::{Activation, Graph, Node, Op, TensorOp, Weight};
+use crate::graph::{Activation, Graph, Node, Op, PackRequest, TensorOp, Weight};
 use crate::model::PackedCache;
 use crate::tensor::Shape;
 use stridewise_kernels::bf16::Bf16Conversion;
-use stridewise_kernels::conv::{Algorithm, Conv, Order, PackedWeights};
+use stridewise_kernels::conv::{Algorithm, Conv, Order};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::int8::{Dequantize, Quantize};
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
@@ -90,10 +90,9 @@ impl Builder<'_> {
                 }
                 let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let key = PackedKey::new(&node.name, weight, bias, table.isa(), &problem, choice.algorithm, input.layout());
-                let weights = self.packed.get_or_insert(key, || {
-                    let (layout, executor) = (input.layout(), self.request.executor);
-                    PackedWeights::pack_from(table, &problem, choice.algorithm, layout, &weight.source(&node.name), bias, executor)
-                })?;
+                let (layout, executor) = (input.layout(), self.request.executor);
+                let request = PackRequest { table, problem: &problem, algorithm: choice.algorithm, layout, bias, executor };
+                let weights = self.packed.get_or_pack(key, &request, &weight.source(&node.name))?;
                 let residual = geometries.get(1).copied();
                 let threads = self.request.executor.threads();
                 let conv = Conv::new(problem, choice.algorithm, input, output, residual, weights, clamp(*activation), threads)?;
@@ -110,6 +109,10 @@ impl Builder<'_> {
                     shifts.push((f64::from(*beta) - f64::from(*mean) * factor) as f32);
                 }
                 Compute::Elementwise(Elementwise::affine(input, output, &scales, &shifts, clamp(Activation::None), table)?)
+            }
+            Op::ScaleShift { scale, shift, activation } => {
+                let (scale, shift) = (scale.as_slice(), shift.as_slice());
+                Compute::Elementwise(Elementwise::affine(input, output, scale, shift, clamp(*activation), table)?)
             }
             Op::Activation(activation) => Compute::Elementwise(Elementwise::clamp(input, output, clamp(*activation), table)?),
             Op::Add(activation) if input.layout().element() == Element::U8 => self.quantized_add(node, &geometries, output, *activation)?,
@@ -177,6 +180,14 @@ pub(crate) struct PackedKey {
 }
 
 impl PackedKey {
+    /// What of the key a file keeps: of the instruction set no more than weights depend on.
+    #[cfg(feature = "packed")]
+    pub fn packing(&self) -> crate::formats::packed::Packing {
+        let &PackedKey { ref node, fingerprint, isa, order, layout, kernel, dilation, groups } = self;
+        let tile_blocks = stridewise_kernels::KernelTable::get(isa).map_or(0, |table| table.max_blocks());
+        crate::formats::packed::Packing { node: node.clone(), fingerprint, tile_blocks, order, layout, kernel, dilation, groups }
+    }
+
     /// Takes more into account of what the weights were made from.
     pub(super) fn mix(&mut self, numbers: impl Iterator<Item = u64>) {
         self.fingerprint = numbers.fold(self.fingerprint, crate::graph::mixed);

@@ -56,7 +56,7 @@ impl Builder<'_> {
             [u64::from(from.scale.to_bits()), u64::from(from.zero_point)].into_iter().chain(means.iter().map(|m| u64::from(m.to_bits()))),
         );
         let quantized = QuantizedInput { scale: from.scale, zero: from.zero_point, means };
-        let weights = self.packed.get_or_insert(key, || {
+        let weights = self.packed.get_or_insert(key, |_| {
             let (layout, executor, source) = (input.layout(), self.request.executor, weight.source(&node.name));
             PackedWeights::pack_quantized(table, problem, choice.algorithm, layout, &source, *bias, &quantized, executor)
         })?;

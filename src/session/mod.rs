@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Model, PackedCache};
 use crate::plan::{self, Plan, Preference, Request, Setting, Source};
-use crate::tensor::{Shape, Tensor, TensorView};
+use crate::tensor::{Shape, Tensor, TensorView, TensorViewMut};
 use limits::Limits;
 use std::sync::Arc;
 use stridewise_kernels::conv::Algorithm;
@@ -155,7 +155,7 @@ impl Session {
     /// [`Session::output_shape`].
     pub fn run_into(&mut self, input: TensorView<'_, f32>, output: &mut Tensor<f32>) -> Result<()> {
         self.single()?;
-        self.execute(&[input], &mut [output], &mut |_| Ok(()))
+        self.execute(&[input], &mut [output.view_mut()], &mut |_| Ok(()))
     }
 
     /// Runs the network on all of its inputs, in any order and by name; returns its outputs with their names, in their order. Other
@@ -168,18 +168,18 @@ impl Session {
         let shapes: Vec<Shape> = views.iter().map(|view| view.shape()).collect();
         self.plan_for(&shapes)?;
         let mut outputs = self.plan.outputs.iter().map(|port| Tensor::zeros(port.shape)).collect::<Result<Vec<_>>>()?;
-        let mut places: Vec<&mut Tensor<f32>> = outputs.iter_mut().collect();
+        let mut places: Vec<TensorViewMut<'_, f32>> = outputs.iter_mut().map(Tensor::view_mut).collect();
         self.execute(&views, &mut places, &mut |_| Ok(()))?;
         let names = self.output_names().iter().cloned();
         Ok(names.zip(outputs).collect())
     }
 
-    /// Runs the network on all of its inputs, in their order, into tensors that the caller owns, in the order of the outputs.
+    /// Runs the network on all of its inputs, in their order, into buffers that the caller owns, in the order of the outputs.
     /// Allocates nothing and takes no lock but the pool's turn.
     ///
     /// # Errors
     /// When there are more or fewer, or one has another shape than what is planned; the error names it.
-    pub fn run_all_into(&mut self, inputs: &[TensorView<'_, f32>], outputs: &mut [&mut Tensor<f32>]) -> Result<()> {
+    pub fn run_all_into(&mut self, inputs: &[TensorView<'_, f32>], outputs: &mut [TensorViewMut<'_, f32>]) -> Result<()> {
         self.execute(inputs, outputs, &mut |_| Ok(()))
     }
 
@@ -194,7 +194,7 @@ impl Session {
         let mut output = Tensor::zeros(self.output_shape())?;
         let graph = self.graph.clone();
         let (pool, table) = (self.pool.clone(), self.table);
-        self.execute(&[input.view()], &mut [&mut output], &mut |written| {
+        self.execute(&[input.view()], &mut [output.view_mut()], &mut |written| {
             let Some((step, buffer)) = written else { return Ok(()) };
             for (value, shape) in step.value.iter().chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
@@ -206,7 +206,12 @@ impl Session {
         Ok(output)
     }
 
-    fn execute(&mut self, inputs: &[TensorView<'_, f32>], outputs: &mut [&mut Tensor<f32>], observe: &mut Observer<'_>) -> Result<()> {
+    fn execute(
+        &mut self,
+        inputs: &[TensorView<'_, f32>],
+        outputs: &mut [TensorViewMut<'_, f32>],
+        observe: &mut Observer<'_>,
+    ) -> Result<()> {
         let pool = self.pool.clone();
         self.execute_on(&pool, inputs, outputs, observe)
     }
@@ -215,7 +220,7 @@ impl Session {
         &mut self,
         executor: &dyn Executor,
         inputs: &[TensorView<'_, f32>],
-        outputs: &mut [&mut Tensor<f32>],
+        outputs: &mut [TensorViewMut<'_, f32>],
         observe: &mut Observer<'_>,
     ) -> Result<()> {
         self.check_shapes(inputs, outputs)?;
@@ -244,7 +249,7 @@ impl Session {
     }
 
     /// Holds the tensors of a run against the plan.
-    fn check_shapes(&self, inputs: &[TensorView<'_, f32>], outputs: &[&mut Tensor<f32>]) -> Result<()> {
+    fn check_shapes(&self, inputs: &[TensorView<'_, f32>], outputs: &[TensorViewMut<'_, f32>]) -> Result<()> {
         let count = |what: &str, expected: usize, found: usize| match expected == found {
             true => Ok(()),
             false => {

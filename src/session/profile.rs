@@ -61,7 +61,7 @@ impl Session {
         for _ in 0..runs {
             readings.clear();
             let start = Instant::now();
-            self.execute_on(&watched, &[input.view()], &mut [&mut output], &mut |_| {
+            self.execute_on(&watched, &[input.view()], &mut [output.view_mut()], &mut |_| {
                 readings.push((Instant::now(), watch.take()));
                 Ok(())
             })?;

@@ -2,12 +2,15 @@
 
 mod bytes;
 pub(crate) mod half;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 #[cfg(feature = "npy")]
 pub mod npy;
 mod shape;
+#[cfg(feature = "packed")]
+mod stored;
 
-pub(crate) use shape::MAX_RANK;
-pub use shape::Shape;
+pub use shape::{MAX_RANK, Shape};
 
 use crate::error::{Error, Result};
 use ::half::{bf16, f16};

@@ -1,7 +1,7 @@
 //! Copies weights into the order of [`PackedWeights`], tile by tile.
 
 use super::WeightSource;
-use super::packed::{OcTile, Order, PackedWeights};
+use super::packed::{Data, OcTile, Order, PackedWeights};
 use crate::bf16::bf16_bits;
 use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::{AlignedBuffer, BLOCK, Element, Error};
@@ -48,7 +48,7 @@ impl PackedWeights {
         executor: &dyn Executor,
         each: impl Fn(&PackedWeights, &OcTile, &mut Vec<f32>, &mut [&mut [f32]]) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        let mut data = std::mem::replace(&mut self.data, AlignedBuffer::empty());
+        let mut data = AlignedBuffer::zeros(self.len_needed())?;
         let shared = SharedPointer::new(&mut data);
         let packed = &*self;
         let parts = Parts::of(executor);
@@ -69,7 +69,7 @@ impl PackedWeights {
                 }
             }
         });
-        self.data = data;
+        self.data = Data::Own(data);
         match refused.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             Some(error) => Err(error),
             None => Ok(filled?),

@@ -14,7 +14,7 @@ pub(crate) mod tile;
 mod weight_source;
 mod winograd;
 
-pub use packed::{Order, PackedWeights};
+pub use packed::{Order, PACKING_VERSION, PackedWeights};
 pub use prefetch::schedule_prefetch;
 pub use problem::ConvProblem;
 pub use quantize::QuantizedInput;

@@ -6,6 +6,7 @@ use super::{Algorithm, ConvProblem, WeightSource};
 use crate::bf16::Bf16Table;
 use crate::int8::Int8Table;
 use crate::parallel::{Executor, range_of_part};
+use crate::shared::{ALIGNMENT, SharedSlice};
 use crate::{AlignedBuffer, BLOCK, Element, Error, Isa, KernelTable, Layout};
 use std::ops::Range;
 
@@ -76,8 +77,13 @@ const CHUNK_STEPS: usize = 512;
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
 
+/// Goes up whenever the order or the values of packed weights change, so that what was packed and stored before is refused.
+/// `kernels/tests/packing.rs` fails when they change without it.
+pub const PACKING_VERSION: u32 = 1;
+
 /// What packed weights are, and in which order. Algorithms of one order share them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Order {
     /// `[oc tile][segment][run][tile]`, for the register tile.
@@ -118,8 +124,24 @@ pub struct PackedWeights {
     /// The byte that stands for zero in the input, where that is bytes: the bias makes up for it.
     zero: u8,
     pub(super) weight_scales: Vec<f32>,
-    pub(super) data: AlignedBuffer,
+    pub(super) data: Data,
     bias: AlignedBuffer,
+}
+
+/// Packed weights in memory of their own, or of someone else's.
+pub(super) enum Data {
+    Own(AlignedBuffer),
+    Shared(SharedSlice),
+}
+
+impl std::ops::Deref for Data {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match self {
+            Data::Own(buffer) => buffer,
+            Data::Shared(slice) => slice.as_slice(),
+        }
+    }
 }
 
 impl PackedWeights {
@@ -159,6 +181,45 @@ impl PackedWeights {
     ) -> Result<PackedWeights, S::Error> {
         let kernels = if layout.element() == Element::Bf16 { Kernels::Bf16(table.bf16()) } else { Kernels::F32(table) };
         PackedWeights::pack_floats(kernels, problem, algorithm, layout, source, bias, executor)
+    }
+
+    /// Weights of f32 that were packed before, under the same [`PACKING_VERSION`](super::PACKING_VERSION) and for a table of the same
+    /// [`KernelTable::max_blocks`], and the bias that goes with them. Nothing is copied but the bias.
+    ///
+    /// # Errors
+    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length, or
+    /// the weights do not start at a cache line.
+    pub fn from_packed(
+        table: &'static KernelTable,
+        problem: &ConvProblem,
+        algorithm: Algorithm,
+        layout: Layout,
+        data: SharedSlice,
+        bias: Option<&[f32]>,
+    ) -> Result<PackedWeights, Error> {
+        let kernels = Kernels::F32(table);
+        check_kernels(kernels, problem, algorithm, layout)?;
+        let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
+        packed.set_bias(problem, bias)?;
+        let (expected, found) = (packed.len_needed(), data.as_slice().len());
+        if expected != found {
+            return Err(Error::Length { what: "packed convolution weights", expected, found });
+        }
+        if !data.as_slice().as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            let reason = format!("packed weights must start at a multiple of {ALIGNMENT} bytes");
+            return Err(Error::Problem { problem: problem.to_string(), reason });
+        }
+        packed.data = Data::Shared(data);
+        Ok(packed)
+    }
+
+    fn set_bias(&mut self, problem: &ConvProblem, bias: Option<&[f32]>) -> Result<(), Error> {
+        self.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
+        if let Some(b) = bias {
+            check_bias(problem, b.len())?;
+            self.bias[..problem.oc].copy_from_slice(b);
+        }
+        Ok(())
     }
 
     /// Packs weights `[OC, C/groups, KH, KW]`, which are rounded to bf16 (those of depthwise and narrow groups stay f32), and a bias
@@ -201,7 +262,8 @@ impl PackedWeights {
         if let Some(b) = bias {
             check_bias(problem, b.len())?;
         }
-        let mut packed = PackedWeights::allocated(Kernels::Int8(table), problem, algorithm, layout)?;
+        let mut packed = PackedWeights::laid_out(Kernels::Int8(table), problem, algorithm, layout)?;
+        packed.set_bias(problem, None)?;
         packed.zero = zero;
         packed.fill_bytes(weight, executor)?;
         // Where the tile takes signed bytes only, they come less an offset.
@@ -231,22 +293,9 @@ impl PackedWeights {
         executor: &dyn Executor,
     ) -> Result<PackedWeights, S::Error> {
         check_kernels(kernels, problem, algorithm, layout)?;
-        if let Some(b) = bias {
-            check_bias(problem, b.len())?;
-        }
-        let mut packed = PackedWeights::allocated(kernels, problem, algorithm, layout)?;
-        if let Some(b) = bias {
-            packed.bias[..problem.oc].copy_from_slice(b);
-        }
-        packed.fill(source, executor)?;
-        Ok(packed)
-    }
-
-    /// Laid out, and all zeros.
-    fn allocated(kernels: Kernels, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<PackedWeights, Error> {
         let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
-        packed.bias = AlignedBuffer::zeros(problem.oc.next_multiple_of(BLOCK))?;
-        packed.data = AlignedBuffer::zeros(packed.len_needed())?;
+        packed.set_bias(problem, bias)?;
+        packed.fill(source, executor)?;
         Ok(packed)
     }
 
@@ -278,7 +327,7 @@ impl PackedWeights {
             tiles: Vec::new(),
             zero: 0,
             weight_scales: Vec::new(),
-            data: AlignedBuffer::empty(),
+            data: Data::Own(AlignedBuffer::empty()),
             bias: AlignedBuffer::empty(),
         };
         if packed.lay_out().is_none() {
@@ -289,7 +338,7 @@ impl PackedWeights {
         Ok(packed)
     }
 
-    fn len_needed(&self) -> usize {
+    pub(super) fn len_needed(&self) -> usize {
         self.positions().saturating_mul(self.position_len())
     }
 
@@ -362,8 +411,8 @@ impl PackedWeights {
         start + at(tiles.start)..start + at(tiles.end)
     }
 
-    /// All packed weights.
-    pub(super) fn data(&self) -> &[f32] {
+    /// All packed weights, as [`PackedWeights::from_packed`] takes them.
+    pub fn data(&self) -> &[f32] {
         &self.data
     }
 

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Winograd {
     /// F(2×2, 3×3): 4 products an output instead of 9, less rounding error than direct summation.
     F2,

@@ -6,6 +6,7 @@ use crate::parallel::{Executor, Parts, SharedPointer};
 
 /// Which element is looked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Extreme {
     /// The greatest; NaN counts as greater than all.
     Max,

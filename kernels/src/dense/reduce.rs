@@ -9,6 +9,7 @@ use crate::parallel::{Executor, Parts, SharedPointer};
 
 /// What the elements become.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// Σ x
     Sum,

@@ -1,7 +1,7 @@
 //! Problems for the kernels of functions and what belongs to them.
 
-use super::blocked;
 use super::harness::{Guarded, buffer_of, dense_of, for_each, noise};
+use super::{blocked, count_problem};
 use crate::blocked::{Channels, Resample};
 use crate::function::lane_sums::LaneSumsArgs;
 use crate::function::reduce::{NormalizeArgs, REDUCTIONS, ReduceArgs};
@@ -60,6 +60,7 @@ pub(super) fn unary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     let input: Vec<f32> = noise(9, 37).into_iter().map(|x| x + 1e-3).collect();
     let mut output = Guarded::filled(37, f32::NAN);
     crate::dense::Map::new(function, 37, table).run(&Inline, &Guarded::of(&input), &mut output).unwrap();
+    count_problem();
     // Numbers below 1 have more bits in an f16 than 1 has, and a bf16 has eight.
     let tolerance = match function {
         Unary::RoundToHalf => 5e-4,
@@ -91,6 +92,7 @@ pub(super) fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     let mut output = Guarded::filled(37, f32::NAN);
     let op = crate::dense::Combine::new(function, &[37], &[37], Unary::Identity, table).unwrap();
     op.run(&Inline, &Guarded::of(&a), &Guarded::of(&b), &mut output).unwrap();
+    count_problem();
     let truth = |t: bool| f32::from(u8::from(t));
     for ((&a, &b), &y) in a.iter().zip(&b).zip(&*output) {
         let plain = match function {
@@ -138,6 +140,7 @@ pub(super) fn reduce(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
         let (scale, shift) = (Guarded::of(&noise(13, len)), Guarded::of(&noise(14, len)));
         let mut output = Guarded::filled(len, f32::NAN);
         let args = ReduceArgs { input: input.as_ptr(), len, shift: 0.25, output: output.as_mut_ptr() };
+        count_problem();
         let wide = || input.iter().map(|x| f64::from(*x));
         if kernel.family == "normalize" {
             let args = NormalizeArgs {
@@ -185,6 +188,7 @@ pub(super) fn blend(table: &'static KernelTable) -> Vec<f32> {
     let mut output = Guarded::filled(to.len(), f32::NAN);
     let op = Channels::concat(&[a, b], to, table).unwrap();
     op.run(&Inline, &[&buffer_of(&a, &x), &buffer_of(&b, &y)], &mut output).unwrap();
+    count_problem();
     let found = dense_of(&to, &output);
     assert_eq!(found, [x, y].concat(), "{}", table.name);
     found
@@ -199,6 +203,7 @@ pub(super) fn resample(table: &'static KernelTable) -> Vec<f32> {
     let mut output = Guarded::filled(to.len(), f32::NAN);
     let op = Resample::new(from, to, map(3), map(4), table).unwrap();
     op.run(&Inline, &buffer_of(&from, &input), &mut output).unwrap();
+    count_problem();
     let found = dense_of(&to, &output);
     let mut values = found.iter();
     for_each(to.dims(), |[_, c, y, x]| {
@@ -233,6 +238,7 @@ pub(super) fn lane_sums(table: &'static KernelTable, index: usize) -> Vec<f32> {
     };
     // SAFETY: the table is of an available instruction set; the rows are those of the buffer.
     unsafe { (table.functions.lane_sums[index])(&args) };
+    count_problem();
     for (c, value) in output.iter().enumerate() {
         let values = input[c * 35..][..35].iter().map(|x| f64::from(*x));
         let exact: f64 = if index == 0 { values.sum() } else { values.map(|x| (x - f64::from(shift[c])).powi(2)).sum() };

@@ -1,9 +1,9 @@
 //! Every kernel of bytes and of bfloat16, counted and checked as those of f32 are.
 
+use super::convolutions::tile_of;
 use super::harness::bytes::{byte_buffer_of, byte_noise, bytes_of, exact_sums, requantized};
 use super::harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of};
 use super::harness::{Guarded, buffer_of, dense_of, noise};
-use super::{NO_BOUNDS, tile_of};
 use crate::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
 use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedKernels, SHAPES, TILE};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
@@ -17,6 +17,8 @@ use crate::table::{by_pixels, conv_entry, depthwise_entry, groups_entry};
 use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+
+const NO_BOUNDS: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
 thread_local! {
     /// The tables that the counting ones stand for.

@@ -5,6 +5,7 @@ use super::math;
 
 /// A function of two numbers, with ONNX's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 #[repr(usize)]
 pub enum Binary {

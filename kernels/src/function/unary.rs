@@ -38,6 +38,7 @@ pub(crate) const UNARY_KINDS: usize = Kind::ALL.len();
 ///
 /// NaN becomes NaN, but in comparisons, and infinities what IEEE 754 and the limits say.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Unary {
     /// x

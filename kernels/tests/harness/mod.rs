@@ -4,10 +4,11 @@
 #![allow(dead_code)]
 
 pub mod bytes;
-mod guarded;
+mod fences;
 pub mod halves;
 
-pub use guarded::Guarded;
+#[allow(unused_imports)]
+pub use fences::{Guarded, Side, at_both_ends, fenced_at, largest_allocation};
 use stridewise_kernels::{Executor, Geometry};
 
 /// Real threads, started for every run.
@@ -115,4 +116,27 @@ pub fn unravel(element: usize, shape: &[usize]) -> Vec<usize> {
         rest /= shape[axis];
     }
     index
+}
+
+/// A line of the test's report: on standard output itself, where it is seen although the test passes.
+pub fn report(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("    {line}\n").as_bytes());
+}
+
+/// The seed of a test with random problems: what `STRIDEWISE_SEED` says, or another in every run. It is printed.
+pub fn seed(test: &str) -> u64 {
+    let given = std::env::var("STRIDEWISE_SEED").ok().map(|s| s.parse().expect("STRIDEWISE_SEED is a number"));
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 % 1_000_000_000);
+    let seed = given.unwrap_or_else(now);
+    report(&format!("{test}: STRIDEWISE_SEED={seed}"));
+    seed
+}
+
+/// A proptest runner of so many cases that makes the problems of a seed.
+pub fn random_runner(test: &str, cases: u32) -> proptest::test_runner::TestRunner {
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed(test).to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(Config { cases, failure_persistence: None, ..Config::default() }, rng)
 }

@@ -30,7 +30,7 @@ impl ModelArgs {
                 Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
             }
             (Some(path), None, _) if self.is_onnx() => Ok(Model::from_onnx(path)?),
-            (Some(path), arch, _) => Ok(Model::from_safetensors(arch, path)?),
+            (Some(path), arch, _) => Ok(Model::load(arch, path)?),
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {
                 Err(Failure::Usage(format!("--arch {arch} needs weights: --model FILE, or --random SEED for random ones")))

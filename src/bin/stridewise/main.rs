@@ -14,6 +14,7 @@ mod inspect;
 mod inspect_onnx;
 mod isa;
 mod output;
+mod pack;
 mod profile;
 mod progress;
 mod quantize;
@@ -67,6 +68,7 @@ enum Command {
     Quantize(quantize::Quantize),
     Inspect(inspect::Inspect),
     Init(init::Init),
+    Pack(pack::Pack),
     Isa(isa::ShowIsa),
     Evaluate(evaluate::Evaluate),
     BenchWorker(bench_worker::BenchWorker),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Quantize(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
+        Command::Pack(c) => c.execute(&output),
         Command::Isa(c) => c.execute(&output),
         Command::Evaluate(c) => c.execute(&output),
         Command::BenchWorker(c) => c.execute(),

@@ -6,6 +6,7 @@ use crate::Error;
 
 /// What a padded tensor holds outside the input.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum PadMode {
     /// A number.
     Constant(f32),

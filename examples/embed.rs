@@ -1,0 +1,34 @@
+//! The least that a program needs: a network from a safetensors file, on one thread, without a feature of the library.
+//!
+//!     cargo run --release --no-default-features --example embed -- assets/resnet20_cifar10.safetensors
+//!
+//! `tools/size.sh` measures the size of this program.
+
+use std::process::ExitCode;
+use stridewise::{Model, SessionOptions, Tensor};
+
+fn run(path: &str) -> stridewise::Result<()> {
+    let mut session = Model::from_safetensors(None, path)?.session(&SessionOptions::default())?;
+    let mut image = Tensor::zeros(session.input_shape())?;
+    image.as_mut_slice().iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37 % 256) as f32 / 128.0 - 1.0);
+    let logits = session.run(&image)?;
+    let best = logits.as_slice().iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    if let Some((class, logit)) = best {
+        println!("class {class}: {logit}");
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args().nth(1) else {
+        eprintln!("usage: embed FILE.safetensors");
+        return ExitCode::FAILURE;
+    };
+    match run(&path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

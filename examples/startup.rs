@@ -1,0 +1,102 @@
+//! From a file on the disk to the first answer: a safetensors file, which is packed when a session is made, beside a packed network,
+//! which is mapped. Each way is timed in processes of its own.
+//!
+//!     cargo run --release --example startup -- --arch resnet50 --threads 1 --rounds 5
+//!
+//! `--model FILE` takes a file instead of random weights. Files are in the page cache, as they are in a second start.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use stridewise::formats::packed::Checksums;
+use stridewise::formats::safetensors::{Precision, save};
+use stridewise::models::WeightSource;
+use stridewise::models::init::Initializer;
+use stridewise::{Arch, Model, SessionOptions, Tensor};
+
+fn option(name: &str) -> Option<String> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let at = arguments.iter().position(|argument| argument == name)?;
+    arguments.get(at + 1).cloned()
+}
+
+/// Milliseconds of: loading, making a session, the first run, and the median of runs after it.
+fn start(path: &Path, header_only: bool, threads: usize) -> stridewise::Result<[f64; 4]> {
+    let ms = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+    let begin = Instant::now();
+    let model = if header_only { Model::from_packed(path, Checksums::Header)? } else { Model::load(None, path)? };
+    let load = ms(begin);
+    let begin = Instant::now();
+    let mut session = model.session(&SessionOptions { threads: threads.into(), ..Default::default() })?;
+    let made = ms(begin);
+    let image = Tensor::zeros(session.input_shape())?;
+    let mut logits = Tensor::zeros(session.output_shape())?;
+    let begin = Instant::now();
+    session.run_into(image.view(), &mut logits)?;
+    let first = ms(begin);
+    let mut runs = Vec::new();
+    for _ in 0..20 {
+        let begin = Instant::now();
+        session.run_into(image.view(), &mut logits)?;
+        runs.push(ms(begin));
+    }
+    runs.sort_by(f64::total_cmp);
+    Ok([load, made, first, runs[runs.len() / 2]])
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let threads = option("--threads").map_or(Ok(1), |n| n.parse())?;
+    if let Some(path) = option("--child") {
+        let times = start(Path::new(&path), option("--checksums").is_some_and(|c| c == "header"), threads)?;
+        println!("{}", times.map(|t| t.to_string()).join(" "));
+        return Ok(());
+    }
+    let rounds: usize = option("--rounds").map_or(Ok(5), |n| n.parse())?;
+    let folder = tempfile::tempdir()?;
+    let source = match option("--model") {
+        Some(path) => path.into(),
+        None => {
+            let arch: Arch = option("--arch").as_deref().unwrap_or("resnet50").parse()?;
+            let path = folder.path().join("random.safetensors");
+            let mut random = Initializer::new(0);
+            let parameters = arch.module(arch.default_classes())?.parameters()?;
+            let tensors = parameters.iter().map(|p| Ok((p.name.clone(), random.tensor(p)?))).collect::<stridewise::Result<Vec<_>>>()?;
+            save(&path, &tensors, Precision::F32, Default::default())?;
+            path
+        }
+    };
+    let packed = folder.path().join("packed.swp");
+    let model = Model::load(None, &source)?;
+    model.session(&SessionOptions::default())?;
+    model.save_packed(&packed)?;
+    drop(model);
+    println!("| file | load ms | session ms | both | first run | median run | first / median |");
+    println!("| --- | --: | --: | --: | --: | --: | --: |");
+    for (name, path, checksums) in
+        [("safetensors", &source, "all"), ("packed", &packed, "all"), ("packed, checksum of the header only", &packed, "header")]
+    {
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            let child = Command::new(std::env::current_exe()?)
+                .args([
+                    "--child",
+                    path.to_str().ok_or("the path is not UTF-8")?,
+                    "--threads",
+                    &threads.to_string(),
+                    "--checksums",
+                    checksums,
+                ])
+                .output()?;
+            if !child.status.success() {
+                return Err(String::from_utf8_lossy(&child.stderr).into_owned().into());
+            }
+            let text = String::from_utf8(child.stdout)?;
+            times.push(text.split_whitespace().map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?);
+        }
+        // The round whose loading was the median.
+        times.sort_by(|a, b| (a[0] + a[1]).total_cmp(&(b[0] + b[1])));
+        let [load, made, first, median] = times[times.len() / 2][..] else { return Err("a child said something else".into()) };
+        println!("| {name} | {load:.1} | {made:.1} | {:.1} | {first:.2} | {median:.2} | {:.2} |", load + made, first / median);
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Errors become exceptions of the same text, of the classes in `python/stridewise/_errors.py`.
+
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use stridewise::Error;
+
+/// The exception that an error is.
+pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    let class = match error {
+        Error::Io { .. } => "FileError",
+        Error::Format { .. } => "FormatError",
+        Error::Weights(_) | Error::NonFinite { .. } => "WeightsError",
+        Error::Shape { .. } => "ShapeError",
+        Error::DType { .. } => "DTypeError",
+        Error::Cancelled { .. } => "Cancelled",
+        Error::TimedOut { .. } => "TimedOut",
+        Error::InvalidArgument { .. } | Error::Arch { .. } => "ArgumentError",
+        _ => "Error",
+    };
+    let found = py.import("stridewise._errors").and_then(|module| module.getattr(class)).and_then(|class| Ok(class.cast_into::<PyType>()?));
+    match found {
+        Ok(class) => PyErr::from_type(class, error.to_string()),
+        Err(other) => other,
+    }
+}
+
+/// Results with the library's errors as exceptions.
+pub trait OrRaise<T> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T> OrRaise<T> for stridewise::Result<T> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| raised(py, &error))
+    }
+}

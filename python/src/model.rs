@@ -1,0 +1,121 @@
+//! Networks with their weights.
+
+use crate::array;
+use crate::error::OrRaise;
+use crate::pool::ThreadPool;
+use crate::session::Session;
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use stridewise::{Arch, SessionOptions, Threads};
+
+/// A network with its weights. Sessions of one model share its packed weights, on any threads. Made by `load`.
+#[pyclass(frozen, module = "stridewise")]
+pub struct Model(pub stridewise::Model);
+
+fn arch_of(py: Python<'_>, name: Option<&str>) -> PyResult<Option<Arch>> {
+    name.map(str::parse::<Arch>).transpose().or_raise(py)
+}
+
+#[pymethods]
+impl Model {
+    #[staticmethod]
+    #[pyo3(signature = (path, arch=None))]
+    fn _from_file(py: Python<'_>, path: PathBuf, arch: Option<&str>) -> PyResult<Model> {
+        let arch = arch_of(py, arch)?;
+        py.detach(|| stridewise::Model::load(arch, path)).or_raise(py).map(Model)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (data, arch=None))]
+    fn _from_bytes(py: Python<'_>, data: &[u8], arch: Option<&str>) -> PyResult<Model> {
+        let arch = arch_of(py, arch)?;
+        py.detach(|| stridewise::Model::from_safetensors_bytes(arch, data)).or_raise(py).map(Model)
+    }
+
+    #[staticmethod]
+    fn _random(py: Python<'_>, arch: &str, seed: u64) -> PyResult<Model> {
+        let arch: Arch = arch.parse().or_raise(py)?;
+        py.detach(|| stridewise::Model::random(arch, seed)).or_raise(py).map(Model)
+    }
+
+    #[staticmethod]
+    fn _builtin(py: Python<'_>) -> PyResult<Model> {
+        stridewise::Model::builtin().or_raise(py).map(Model)
+    }
+
+    /// Plans, packs and allocates everything that runs need.
+    ///
+    /// threads: how many, the calling one included, or a `ThreadPool`; 1 runs everything on the calling thread.
+    /// isa: the instruction set, such as "avx2"; None for the best.
+    /// numerics: "fast" (Winograd where it is faster) or "exact" (direct summation only).
+    /// batch, size: N and (H, W) that are planned at first; None for the size that the network was made for.
+    /// max_memory: most bytes of activations, scratch and packed weights together.
+    #[pyo3(signature = (*, threads=None, isa=None, numerics="fast", batch=1, size=None, max_memory=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn session(
+        &self,
+        py: Python<'_>,
+        threads: Option<&Bound<'_, PyAny>>,
+        isa: Option<&str>,
+        numerics: &str,
+        batch: usize,
+        size: Option<[usize; 2]>,
+        max_memory: Option<usize>,
+    ) -> PyResult<Session> {
+        let mut options = SessionOptions { batch, size, ..Default::default() };
+        options.threads = match threads {
+            None => Threads::Count(1),
+            Some(given) => match given.cast::<ThreadPool>() {
+                Ok(pool) => pool.get().0.clone().into(),
+                Err(_) => given.extract::<usize>()?.into(),
+            },
+        };
+        options.isa = isa.map(|name| name.parse().map_err(stridewise::Error::Kernel)).transpose().or_raise(py)?;
+        options.numerics = numerics.parse().or_raise(py)?;
+        if let Some(limit) = max_memory {
+            options.max_memory = limit;
+        }
+        py.detach(|| self.0.session(&options)).or_raise(py).map(Session::new)
+    }
+
+    /// Writes the network with the weights that its sessions have packed so far, for `load` to map: a `.swp` file.
+    fn save_packed(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.0.save_packed(path)).or_raise(py)
+    }
+
+    /// A JPEG or PNG file as the network's input, [1, 3, H, W]: decoded, resized, cropped and normalised as torchvision does it.
+    fn load_image<'py>(&self, py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let tensor = py.detach(|| self.0.preprocessing().load_image(path)).or_raise(py)?;
+        array::array(py, &tensor)
+    }
+
+    /// The bytes of a JPEG or PNG file as the network's input; `name` stands for it in errors.
+    #[pyo3(signature = (data, name="bytes in memory"))]
+    fn decode_image<'py>(&self, py: Python<'py>, data: &[u8], name: &str) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let tensor = py.detach(|| self.0.preprocessing().decode_image(data, name)).or_raise(py)?;
+        array::array(py, &tensor)
+    }
+
+    /// The architecture's name, where it has one.
+    #[getter]
+    fn arch(&self) -> Option<&'static str> {
+        self.0.arch().and_then(|arch| arch.name())
+    }
+
+    /// The names of the classes, where the number of outputs tells them.
+    #[getter]
+    fn labels(&self) -> Option<Vec<&'static str>> {
+        self.0.labels().map(<[_]>::to_vec)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// The names of all architectures.
+#[pyfunction]
+pub fn architectures() -> Vec<&'static str> {
+    Arch::NAMED.iter().map(|(name, _)| *name).collect()
+}

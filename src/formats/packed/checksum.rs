@@ -1,0 +1,47 @@
+//! Checksums of packed weights: XXH3 of the checksums of their pieces, so that several threads can work on one weight. They find
+//! damage, not malice.
+
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use stridewise_kernels::{Executor, MAX_THREADS};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Elements of a piece: 1 MiB.
+const PIECE: usize = 1 << 18;
+
+/// What reading a weight once tells.
+pub(super) struct Finding {
+    pub checksum: u64,
+    pub finite: bool,
+}
+
+/// The checksum of bytes.
+pub(super) fn of_bytes(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// Reads a weight, on all of the executor's threads.
+pub(super) fn of_weight(values: &[f32], executor: &dyn Executor) -> Result<Finding> {
+    let count = values.len().div_ceil(PIECE);
+    let pieces: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
+    let (next, done, finite) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(true));
+    executor.run(&|_| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(place) = pieces.get(index) else { return };
+            let piece = &values[index * PIECE..values.len().min((index + 1) * PIECE)];
+            place.store(xxh3_64(bytemuck::cast_slice(piece)), Ordering::Relaxed);
+            if !piece.iter().fold(true, |all, v| all & v.is_finite()) {
+                finite.store(false, Ordering::Relaxed);
+            }
+            done.fetch_add(1, Ordering::Release);
+        }
+    });
+    let finished = done.load(Ordering::Acquire);
+    if finished != count {
+        let expected = executor.threads().clamp(1, MAX_THREADS);
+        return Err(Error::Kernel(stridewise_kernels::Error::Executor { expected, finished: finished.min(expected - 1) }));
+    }
+    let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.load(Ordering::Relaxed).to_le_bytes()).collect();
+    Ok(Finding { checksum: xxh3_64(&bytes), finite: finite.into_inner() })
+}

@@ -1,0 +1,93 @@
+//! Every input that the fuzzers kept, in `fuzz/corpus/`, once more.
+#![cfg(all(feature = "vision", feature = "npy", feature = "onnx"))]
+
+use std::path::Path;
+
+#[path = "../fuzz/targets/convolution.rs"]
+mod convolution;
+#[path = "../fuzz/targets/graph.rs"]
+mod graph;
+#[path = "../fuzz/targets/image.rs"]
+mod image;
+#[path = "../fuzz/targets/npy.rs"]
+mod npy;
+#[path = "../fuzz/targets/onnx.rs"]
+mod onnx;
+#[path = "../fuzz/targets/safetensors.rs"]
+mod safetensors;
+#[path = "../fuzz/targets/tuning.rs"]
+mod tuning;
+#[path = "../fuzz/targets/weights.rs"]
+mod weights;
+
+const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("convolution", convolution::run),
+    ("graph", graph::run),
+    ("image", image::run),
+    ("npy", npy::run),
+    ("onnx", onnx::run),
+    ("safetensors", safetensors::run),
+    ("tuning", tuning::run),
+    ("weights", weights::run),
+];
+
+fn replay(target: &str) {
+    let (_, run) = TARGETS.iter().find(|(name, _)| *name == target).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in &files {
+        run(&std::fs::read(file).unwrap());
+    }
+    println!("{target}: {} inputs", files.len());
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+}
+
+#[test]
+fn every_target_is_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/targets");
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into()).collect();
+    names.sort();
+    assert!(names.iter().map(String::as_str).eq(TARGETS.iter().map(|(name, _)| *name)), "{names:?}");
+}
+
+#[test]
+fn inputs_of_convolutions() {
+    replay("convolution");
+}
+
+#[test]
+fn inputs_of_graphs() {
+    replay("graph");
+}
+
+#[test]
+fn inputs_of_images() {
+    replay("image");
+}
+
+#[test]
+fn inputs_of_arrays() {
+    replay("npy");
+}
+
+#[test]
+fn inputs_of_safetensors() {
+    replay("safetensors");
+}
+
+#[test]
+fn inputs_of_mutated_weights() {
+    replay("weights");
+}
+
+#[test]
+fn inputs_of_onnx_files() {
+    replay("onnx");
+}
+
+#[test]
+fn inputs_of_measured_times() {
+    replay("tuning");
+}
