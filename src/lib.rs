@@ -40,6 +40,7 @@ pub mod models;
 pub mod page;
 pub mod passes;
 mod plan;
+pub mod quantize;
 pub mod session;
 pub mod tensor;
 pub mod vision;
@@ -49,6 +50,6 @@ pub use model::Model;
 #[cfg(feature = "onnx")]
 pub use model::OnnxOptions;
 pub use models::Arch;
-pub use session::{CancelToken, Numerics, Session, SessionOptions, ThreadPool, Threads};
+pub use session::{CancelToken, Numerics, Precision, Session, SessionOptions, ThreadPool, Threads};
 pub use stridewise_kernels::{Executor, Isa};
 pub use tensor::{Shape, Tensor, TensorView, TensorViewMut};

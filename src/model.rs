@@ -1,8 +1,6 @@
 //! A network with its weights: immutable, shared by any number of sessions.
 
-#[cfg(feature = "packed")]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "onnx")]
 use crate::formats::onnx::Network;
 #[cfg(feature = "packed")]
@@ -12,13 +10,16 @@ use crate::graph::{Graph, Input, PackRequest, ScaledWeight, bind_inputs, check_i
 use crate::models::Arch;
 use crate::models::init::Initializer;
 use crate::passes;
-use crate::plan::PackedKey;
+use crate::plan::{Arithmetic, PackedKey, Precision};
+use crate::quantize::Quantization;
 use crate::session::{Session, SessionOptions};
 use crate::tensor::Shape;
 use crate::vision::Preprocessing;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+#[cfg(feature = "packed")]
+use stridewise_kernels::Element;
 use stridewise_kernels::conv::PackedWeights;
 
 /// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
@@ -30,9 +31,10 @@ struct Inner {
     arch: Option<Arch>,
     graph: Arc<Graph>,
     preprocessing: Preprocessing,
-    packed: PackedCache,
+    packed: Arc<PackedCache>,
+    quantization: Option<Arc<Quantization>>,
     #[cfg(feature = "onnx")]
-    bound: Option<Bound>,
+    bound: Option<Arc<Bound>>,
     /// The only shapes that the graph is for.
     #[cfg(feature = "packed")]
     fixed: Option<Vec<Shape>>,
@@ -155,14 +157,14 @@ impl Model {
         let size = network.inputs().first().map(|input| input.size);
         let own = size.and_then(|size| Preprocessing::for_model(size, &HashMap::new()).ok());
         let preprocessing = own.map_or_else(|| Preprocessing::for_model([224, 224], &HashMap::new()), Ok)?;
-        let bound = Bound { network, shapes, max_memory: options.max_memory };
-        let packed = PackedCache::default();
+        let bound = Some(Arc::new(Bound { network, shapes, max_memory: options.max_memory }));
         Ok(Model(Arc::new(Inner {
             arch: None,
             graph: Arc::new(graph),
             preprocessing,
-            packed,
-            bound: Some(bound),
+            packed: Arc::default(),
+            quantization: None,
+            bound,
             #[cfg(feature = "packed")]
             fixed: None,
         })))
@@ -184,7 +186,8 @@ impl Model {
             arch: loaded.arch,
             graph: Arc::new(loaded.graph),
             preprocessing: loaded.preprocessing,
-            packed: PackedCache { map: Mutex::default(), file: Some(loaded.file) },
+            packed: Arc::new(PackedCache { map: Mutex::default(), file: Some(loaded.file) }),
+            quantization: None,
             #[cfg(feature = "onnx")]
             bound: None,
             fixed: loaded.shapes,
@@ -196,13 +199,17 @@ impl Model {
     /// numerics as far as the choice of algorithms depends on them. A network from ONNX is written for the shapes that it was loaded with.
     ///
     /// # Errors
-    /// When no session of the model has been made, or the file can't be written; what stood there before still does.
+    /// When no session of the model has been made, or one in another precision than f32, or the file can't be written; what stood there before still does.
     #[cfg(feature = "packed")]
     pub fn save_packed(&self, path: impl AsRef<Path>) -> Result<()> {
         let model = &self.0;
         let entries = model.packed.entries();
         if entries.is_empty() {
             let reason = "no session of it has been made, so that none of its weights are packed".into();
+            return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
+        }
+        if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() != Element::F32) {
+            let reason = format!("a session in bf16 or int8 has packed `{}`; packed networks hold weights of f32 only", packing.node);
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         let shapes = model.fixed.as_deref();
@@ -234,17 +241,54 @@ impl Model {
 
     fn assemble(arch: Option<Arch>, graph: Graph, metadata: &HashMap<String, String>) -> Result<Model> {
         let preprocessing = Preprocessing::for_model(graph.input().size, metadata)?;
-        let packed = PackedCache::default();
+        let quantization = Quantization::from_metadata(|key| metadata.get(key).map(String::as_str))?.map(Arc::new);
         Ok(Model(Arc::new(Inner {
             arch,
             graph: Arc::new(graph),
             preprocessing,
-            packed,
+            packed: Arc::default(),
+            quantization,
             #[cfg(feature = "onnx")]
             bound: None,
             #[cfg(feature = "packed")]
             fixed: None,
         })))
+    }
+
+    /// The same network, to be computed in bytes as this says. It shares all but that.
+    pub fn with_quantization(&self, quantization: Quantization) -> Model {
+        let inner = &self.0;
+        Model(Arc::new(Inner {
+            arch: inner.arch,
+            graph: inner.graph.clone(),
+            preprocessing: inner.preprocessing.clone(),
+            packed: inner.packed.clone(),
+            quantization: Some(Arc::new(quantization)),
+            #[cfg(feature = "onnx")]
+            bound: inner.bound.clone(),
+            #[cfg(feature = "packed")]
+            fixed: inner.fixed.clone(),
+        }))
+    }
+
+    /// How the network is computed in bytes, if that is known.
+    pub fn quantization(&self) -> Option<&Quantization> {
+        self.0.quantization.as_deref()
+    }
+
+    /// What a plan of a precision computes with.
+    pub(crate) fn arithmetic(&self, precision: Precision) -> Result<Arithmetic> {
+        match precision {
+            Precision::F32 => Ok(Arithmetic::F32),
+            Precision::Bf16 => Ok(Arithmetic::Bf16),
+            Precision::Int8 => match &self.0.quantization {
+                Some(quantization) => Ok(Arithmetic::Int8(quantization.clone())),
+                None => Err(Error::InvalidArgument {
+                    argument: "precision int8".into(),
+                    reason: format!("the scales of {} are not known: `stridewise quantize` finds them", self.0.graph.name),
+                }),
+            },
+        }
     }
 
     /// The architecture, if it is one that this crate knows.
@@ -350,11 +394,16 @@ impl PackedCache {
 
     /// Weights that are there, or that `request` packs.
     pub fn get_or_pack(&self, key: PackedKey, request: &PackRequest<'_>, weight: &ScaledWeight<'_>) -> Result<Arc<PackedWeights>> {
+        self.get_or_insert(key, |key| self.pack(key, request, weight))
+    }
+
+    /// Weights that are there, or that `pack` packs.
+    pub fn get_or_insert(&self, key: PackedKey, pack: impl FnOnce(&PackedKey) -> Result<PackedWeights>) -> Result<Arc<PackedWeights>> {
         if let Some(found) = self.map().get(&key) {
             return Ok(found.clone());
         }
         // Unlocked: a thread of the caller's pool that waits for others while it packs may meanwhile make another session.
-        let packed = Arc::new(self.pack(&key, request, weight)?);
+        let packed = Arc::new(pack(&key)?);
         Ok(self.map().entry(key).or_insert(packed).clone())
     }
 

@@ -1,8 +1,12 @@
 //! `run_into` allocates nothing. A binary of its own, since it counts every allocation of the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use stridewise::graph::{Activation, ConvAttributes, Dim, Graph, Op, TensorOp, ValueId};
 use stridewise::{Arch, Model, SessionOptions, Shape, Tensor, Threads};
+use stridewise_kernels::dense::Extreme;
+use stridewise_kernels::{Binary, Unary};
 
 struct Counting;
 
@@ -38,6 +42,19 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn run_into_allocates_nothing_in_any_model() {
+    // Ops on tensors of any rank, in blocks and row-major, with changes between the two.
+    let mut session =
+        Model::from_graph(of_any_rank()).unwrap().session(&SessionOptions { threads: 2.into(), ..Default::default() }).unwrap();
+    let x = Tensor::zeros(session.input_shape()).unwrap();
+    let mut outputs: Vec<Tensor<f32>> = session.output_shapes().into_iter().map(|shape| Tensor::zeros(shape).unwrap()).collect();
+    let mut places: Vec<_> = outputs.iter_mut().map(Tensor::view_mut).collect();
+    for round in 0..3 {
+        ALLOCATIONS.store(0, Ordering::SeqCst);
+        COUNT.store(true, Ordering::SeqCst);
+        session.run_all_into(&[x.view()], &mut places).unwrap();
+        COUNT.store(false, Ordering::SeqCst);
+        assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "ops of any rank, run {round}");
+    }
     for (name, arch) in Arch::NAMED {
         // One VGG of each kind: their linear layers alone are half a gigabyte.
         if name.starts_with("vgg") && !["vgg11", "vgg11_bn"].contains(name) {
@@ -65,4 +82,24 @@ fn run_into_allocates_nothing_in_any_model() {
     let tensor = Tensor::<f32>::zeros(Shape::new(&[1024]).unwrap()).unwrap();
     COUNT.store(false, Ordering::SeqCst);
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > 0 && tensor.as_slice()[0] == 0.0);
+}
+
+fn of_any_rank() -> Graph {
+    let mut graph = Graph::without_inputs("ops of any rank");
+    let x = graph.add_input("x", [1, 20, 8, 8].map(Dim::Fixed).to_vec()).unwrap();
+    let weight = Tensor::zeros(Shape::new(&[20, 20, 1, 1]).unwrap()).unwrap().into();
+    let conv = Op::Conv { weight, bias: None, attributes: ConvAttributes::default(), activation: Activation::Relu };
+    let y = graph.add("conv", conv, &[x]).unwrap();
+    let tensor = |graph: &mut Graph, name: &str, op: TensorOp, inputs: &[ValueId]| graph.add(name, Op::Tensor(op), inputs).unwrap();
+    let silu = tensor(&mut graph, "silu", TensorOp::Map(Unary::Silu), &[y]);
+    let both = tensor(&mut graph, "concat", TensorOp::Concat { axis: 1 }, &[silu, y]);
+    let shuffled = tensor(&mut graph, "shuffle", TensorOp::ChannelShuffle { groups: 4 }, &[both]);
+    let sum = tensor(&mut graph, "product", TensorOp::Combine { function: Binary::Mul, then: Unary::Tanh }, &[shuffled, both]);
+    let last = tensor(&mut graph, "transpose", TensorOp::Transpose(vec![0, 2, 3, 1]), &[sum]);
+    let right = graph.add_constant("right", Arc::new(Tensor::zeros(Shape::new(&[40, 24]).unwrap()).unwrap()));
+    let product = tensor(&mut graph, "matmul", TensorOp::MatMul, &[last, right]);
+    let softmax = tensor(&mut graph, "softmax", TensorOp::Softmax { axis: 3, log: false }, &[product]);
+    let top = tensor(&mut graph, "top", TensorOp::TopK { axis: 3, k: 3, extreme: Extreme::Max, places: true }, &[softmax]);
+    graph.set_outputs(&[sum, top]);
+    graph
 }

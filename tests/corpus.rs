@@ -20,7 +20,10 @@ mod tuning;
 #[path = "../fuzz/targets/weights.rs"]
 mod weights;
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target's name, and what runs an input.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[
     ("convolution", convolution::run),
     ("graph", graph::run),
     ("image", image::run),

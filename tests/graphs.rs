@@ -215,3 +215,224 @@ fn an_op_that_does_not_fit_is_named() {
     let error = Model::from_graph(graph).unwrap_err().to_string();
     assert!(error.contains("the culprit") && error.contains("transposition"), "{error}");
 }
+
+/// Adds what exporters write for a function, one op after the other.
+struct Writer<'a>(&'a mut Graph, usize);
+
+impl Writer<'_> {
+    fn op(&mut self, op: TensorOp, inputs: &[ValueId]) -> ValueId {
+        self.1 += 1;
+        self.0.add(format!("op {}", self.1), Op::Tensor(op), inputs).unwrap()
+    }
+
+    fn map(&mut self, function: Unary, x: ValueId) -> ValueId {
+        self.op(TensorOp::Map(function), &[x])
+    }
+
+    fn combine(&mut self, function: Binary, a: ValueId, b: ValueId) -> ValueId {
+        self.op(TensorOp::Combine { function, then: Unary::Identity }, &[a, b])
+    }
+
+    fn number(&mut self, value: f32) -> ValueId {
+        self.0.add_constant("number", Arc::new(Tensor::from_slice(shape(&[]), &[value]).unwrap()))
+    }
+
+    fn with_number(&mut self, function: Binary, x: ValueId, value: f32) -> ValueId {
+        let number = self.number(value);
+        self.combine(function, x, number)
+    }
+}
+
+type Spelled = fn(&mut Writer<'_>, ValueId) -> ValueId;
+
+#[test]
+fn what_exporters_spell_out_is_fused_and_computes_the_same() {
+    let cases: Vec<(&str, Spelled, &[&str])> = vec![
+        (
+            "SiLU",
+            |w, x| {
+                let s = w.map(Unary::Sigmoid, x);
+                w.combine(Binary::Mul, x, s)
+            },
+            &["Swish"],
+        ),
+        (
+            "SiLU, the other way round",
+            |w, x| {
+                let s = w.map(Unary::Sigmoid, x);
+                w.combine(Binary::Mul, s, x)
+            },
+            &["Swish"],
+        ),
+        (
+            "hard swish by x·(gate/6)",
+            |w, x| {
+                let plus = w.with_number(Binary::Add, x, 3.0);
+                let gate = w.map(Unary::Clip { low: 0.0, high: 6.0 }, plus);
+                let sixth = w.with_number(Binary::Div, gate, 6.0);
+                w.combine(Binary::Mul, x, sixth)
+            },
+            &["HardSwish"],
+        ),
+        (
+            "hard swish by (x·gate)/6",
+            |w, x| {
+                let plus = w.with_number(Binary::Add, x, 3.0);
+                let gate = w.map(Unary::Clip { low: 0.0, high: 6.0 }, plus);
+                let product = w.combine(Binary::Mul, x, gate);
+                w.with_number(Binary::Div, product, 6.0)
+            },
+            &["HardSwish"],
+        ),
+        (
+            "hard swish by hard sigmoid",
+            |w, x| {
+                let gate = w.map(Unary::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }, x);
+                w.combine(Binary::Mul, x, gate)
+            },
+            &["HardSwish"],
+        ),
+        (
+            "Mish",
+            |w, x| {
+                let soft = w.map(Unary::Softplus, x);
+                let gate = w.map(Unary::Tanh, soft);
+                w.combine(Binary::Mul, x, gate)
+            },
+            &["Mish"],
+        ),
+        (
+            "GELU, halved last",
+            |w, x| {
+                let scaled = w.with_number(Binary::Div, x, std::f32::consts::SQRT_2);
+                let erf = w.map(Unary::Erf, scaled);
+                let plus = w.with_number(Binary::Add, erf, 1.0);
+                let product = w.combine(Binary::Mul, x, plus);
+                w.with_number(Binary::Mul, product, 0.5)
+            },
+            &["Gelu"],
+        ),
+        (
+            "GELU, halved first",
+            |w, x| {
+                let half = w.with_number(Binary::Mul, x, 0.5);
+                let scaled = w.with_number(Binary::Div, x, std::f32::consts::SQRT_2);
+                let erf = w.map(Unary::Erf, scaled);
+                let plus = w.with_number(Binary::Add, erf, 1.0);
+                w.combine(Binary::Mul, half, plus)
+            },
+            &["Gelu"],
+        ),
+        (
+            "a gate of something else stays",
+            |w, x| {
+                let other = w.map(Unary::Exp, x);
+                let gate = w.map(Unary::Sigmoid, other);
+                w.combine(Binary::Mul, x, gate)
+            },
+            &["Exp", "Sigmoid", "Mul"],
+        ),
+        (
+            "a function of a sum",
+            |w, x| {
+                let other = w.map(Unary::Exp, x);
+                let sum = w.combine(Binary::Add, x, other);
+                w.map(Unary::Tanh, sum)
+            },
+            &["Exp", "Add"],
+        ),
+        (
+            "channel shuffle",
+            |w, x| {
+                let groups = w.op(TensorOp::Reshape(vec![2, 4, 5, 6, 7]), &[x]);
+                let turned = w.op(TensorOp::Transpose(vec![0, 2, 1, 3, 4]), &[groups]);
+                w.op(TensorOp::Reshape(vec![2, 20, 6, 7]), &[turned])
+            },
+            &["ChannelShuffle"],
+        ),
+        (
+            "a transposition that is no shuffle",
+            |w, x| {
+                let groups = w.op(TensorOp::Reshape(vec![2, 4, 5, 6, 7]), &[x]);
+                let turned = w.op(TensorOp::Transpose(vec![0, 2, 1, 3, 4]), &[groups]);
+                w.op(TensorOp::Reshape(vec![2, 20, 7, 6]), &[turned])
+            },
+            &["Reshape", "Transpose", "Reshape"],
+        ),
+    ];
+    let dims = [2, 20, 6, 7];
+    for (what, build, expected) in cases {
+        let graph = single(&dims, false, &|g, x| build(&mut Writer(g, 0), x));
+        let fused = Model::from_graph(graph.clone()).unwrap();
+        let ops: Vec<&str> = fused.graph().nodes().iter().map(|node| node.op.name()).collect();
+        assert_eq!(ops, expected, "{what}");
+        same(what, &dims, fused, Model::from_graph_as_is(graph).unwrap());
+    }
+}
+
+#[test]
+fn what_is_around_a_convolution_goes_into_it() {
+    let weights = |seed| random(&[24, 20, 3, 3], seed).into();
+    let conv = |seed| Op::Conv { weight: weights(seed), bias: None, attributes: ConvAttributes::default(), activation: Activation::None };
+    let dims = [2, 20, 9, 8];
+    let graph = single(&dims, false, &|g, x| {
+        let pads = vec![0, 0, 1, 0, 0, 0, 2, 1];
+        let x = Writer(g, 0).op(TensorOp::Pad { pads, mode: PadMode::Constant(0.0) }, &[x]);
+        let y = g.add("conv", conv(1), &[x]).unwrap();
+        let [scale, shift] = [2, 3].map(|seed| g.add_constant("c", Arc::new(random(&[24, 1, 1], seed))));
+        let mut w = Writer(g, 10);
+        let y = w.combine(Binary::Mul, y, scale);
+        let y = w.combine(Binary::Sub, shift, y);
+        let y = w.with_number(Binary::Div, y, 3.0);
+        w.map(Unary::Clip { low: -0.5, high: 0.5 }, y)
+    });
+    let fused = Model::from_graph(graph.clone()).unwrap();
+    assert_eq!(fused.graph().nodes().len(), 1, "{:?}", fused.graph().nodes());
+    same("around a convolution", &dims, fused, Model::from_graph_as_is(graph).unwrap());
+
+    // A residual sum of two values, in either order, and one that is broadcast, which stays.
+    for (broadcast, nodes) in [(false, 2), (true, 3)] {
+        let graph = single(&dims, false, &|g, x| {
+            let a = g.add("a", conv(1), &[x]).unwrap();
+            let a = g.add("relu", Op::Activation(Activation::Relu), &[a]).unwrap();
+            let b = g.add("b", conv(2), &[x]).unwrap();
+            let b = if broadcast { g.add("mean", Op::GlobalAveragePool, &[b]).unwrap() } else { b };
+            let mut w = Writer(g, 0);
+            let sum = w.combine(Binary::Add, a, b);
+            w.map(Unary::Relu, sum)
+        });
+        let fused = Model::from_graph(graph.clone()).unwrap();
+        assert_eq!(fused.graph().nodes().len(), if broadcast { nodes + 1 } else { nodes });
+        same("residual", &dims, fused, Model::from_graph_as_is(graph).unwrap());
+    }
+}
+
+#[test]
+fn a_batch_norm_that_no_convolution_takes_is_one_pass_with_what_follows_it() {
+    let dims = [2, 20, 9, 8];
+    let graph = single(&dims, false, &|g, x| {
+        let [scale, bias, mean] = [1, 2, 3].map(|seed| Arc::new(random(&[20], seed)));
+        let variance = Arc::new(Tensor::from_slice(shape(&[20]), &[0.5; 20]).unwrap());
+        let y = g.add("norm", Op::BatchNormalization { scale, bias, mean, variance, epsilon: 1e-5 }, &[x]).unwrap();
+        let [scale, shift] = [4, 5].map(|seed| g.add_constant("c", Arc::new(random(&[20, 1, 1], seed))));
+        let mut w = Writer(g, 0);
+        let y = w.combine(Binary::Mul, y, scale);
+        let y = w.combine(Binary::Add, y, shift);
+        w.map(Unary::Relu, y)
+    });
+    let fused = Model::from_graph(graph.clone()).unwrap();
+    let ops: Vec<&str> = fused.graph().nodes().iter().map(|node| node.op.name()).collect();
+    assert_eq!(ops, ["ScaleShift"]);
+    same("a BatchNorm alone", &dims, fused, Model::from_graph_as_is(graph).unwrap());
+}
+
+/// Two models give the same, but for rounding.
+fn same(what: &str, dims: &[usize], a: Model, b: Model) {
+    let x = random(dims, 11);
+    let run = |model: Model| model.session(&SessionOptions::default()).unwrap().run(&x).unwrap();
+    let (a, b) = (run(a), run(b));
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    for (a, b) in a.as_slice().iter().zip(b.as_slice()) {
+        assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{what}: {a} fused, {b} as it is");
+    }
+}

@@ -95,8 +95,8 @@ def network(name):
         for module in made.modules():
             if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
                 module.eval()
-        size = SIZES.get(name, 224)
         if norms:
+            size = SIZES.get(name, 224)
             made(torch.randn(4, 3, size, size))
             for norm in norms:
                 norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)

@@ -92,7 +92,7 @@ fn malformed_problems_are_refused_everywhere() {
     let right = problem("n1c16h4w4o16k3p1");
     let (input, output) = buffers(&right, Layout::Nchw16c);
     let weights = packed(&right, Layout::Nchw16c);
-    let changes: [fn(&mut ConvProblem); 16] = [
+    let changes: [fn(&mut ConvProblem); 18] = [
         |p| p.n = 0,
         |p| p.c = 0,
         |p| p.h = 0,
@@ -102,6 +102,9 @@ fn malformed_problems_are_refused_everywhere() {
         |p| p.stride = [1, 0],
         |p| p.dilation = [0, 1],
         |p| p.dilation = [usize::MAX, 1],
+        // An axis of one output makes no step, but places one behind it.
+        |p| p.stride = [usize::MAX, 1],
+        |p| p.stride = [1, usize::MAX / 16 + 1],
         |p| p.groups = 0,
         |p| p.groups = 3,
         |p| p.pads = [usize::MAX; 4],

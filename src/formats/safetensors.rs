@@ -61,7 +61,8 @@ fn load_from(file: WeightFile<'_>, arch: Option<Arch>) -> Result<Loaded> {
     };
     let classes = file.tensors.get(&format!("{}.weight", arch.classifier())).and_then(|t| t.shape().first()).copied();
     let classes = classes.unwrap_or(arch.default_classes());
-    file.hold_against(&arch.to_string(), &arch.module(classes)?.parameters()?)?;
+    let module = arch.module(classes).map_err(|e| in_file(e, format!("{arch} of")))?;
+    file.hold_against(&arch.to_string(), &module.parameters()?)?;
     let graph = arch.graph(classes, &mut &file)?;
     Ok(Loaded { arch, graph, metadata: file.metadata })
 }
@@ -280,6 +281,21 @@ pub fn save(path: &Path, tensors: &[(String, Tensor<f32>)], precision: Precision
     }
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(refuse)?;
     crate::atomic_file::write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// Copies a file, its tensors as they are, and adds to its metadata or replaces entries of it.
+///
+/// # Errors
+/// When the one file can't be read or is corrupt, or the other can't be written.
+pub fn with_metadata(from: &Path, to: &Path, entries: Vec<(String, String)>) -> Result<()> {
+    let map = mapped::map(from)?;
+    let refuse = |e: safetensors::SafeTensorError| Error::Format { path: from.into(), reason: e.to_string() };
+    let (_, header) = SafeTensors::read_metadata(&map).map_err(refuse)?;
+    let tensors = SafeTensors::deserialize(&map).map_err(refuse)?;
+    let mut metadata = header.metadata().clone().unwrap_or_default();
+    metadata.extend(entries);
+    let bytes = safetensors::serialize(tensors.tensors(), Some(metadata)).map_err(refuse)?;
+    crate::atomic_file::write_atomically(to, |file| file.write_all(&bytes))
 }
 
 fn encode(name: &str, values: &[f32], precision: Precision) -> Result<Vec<u8>> {

@@ -137,6 +137,14 @@ fn output_dims(node: &Node, inputs: &[Shape]) -> Result<Vec<usize>> {
             }
             x.dims().to_vec()
         }
+        Op::ScaleShift { scale, shift, .. } => {
+            let (&[_, c, _, _] | &[_, c]) = x.dims() else {
+                return Err(refuse(format!("ScaleShift needs an input [N, C, H, W] or [N, C], found {x}")));
+            };
+            per_channel("scale", scale, c)?;
+            per_channel("shift", shift, c)?;
+            x.dims().to_vec()
+        }
         Op::Add(_) => {
             if inputs[0] != inputs[1] {
                 return Err(refuse(format!("sum of shapes {} and {}", inputs[0], inputs[1])));

@@ -15,7 +15,7 @@ pub use input::{Dim, Input};
 pub(crate) use input::{bind_inputs, check_inputs, size_of};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
 pub use tensor_op::{ConvTransposeAttributes, TensorOp};
-pub(crate) use weight::{PackRequest, ScaledWeight};
+pub(crate) use weight::{PackRequest, ScaledWeight, mixed};
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};

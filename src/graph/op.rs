@@ -80,6 +80,15 @@ pub enum Op {
         /// ε
         epsilon: f64,
     },
+    /// `scale · x + shift` for each channel of `[N, C, H, W]` or `[N, C]`, then the activation: what BatchNorm is in inference.
+    ScaleShift {
+        /// `[C]`
+        scale: Arc<Tensor<f32>>,
+        /// `[C]`
+        shift: Arc<Tensor<f32>>,
+        /// Applied last.
+        activation: Activation,
+    },
     /// An activation on its own.
     Activation(Activation),
     /// Window maximum.
@@ -136,6 +145,7 @@ impl Op {
         match self {
             Op::Conv { .. } => "Conv",
             Op::BatchNormalization { .. } => "BatchNormalization",
+            Op::ScaleShift { .. } => "ScaleShift",
             Op::Activation(Activation::Relu) => "Relu",
             Op::Activation(Activation::Clamp(..)) => "Clip",
             Op::Activation(Activation::None) | Op::Identity => "Identity",

@@ -96,7 +96,7 @@ impl Weight {
 const FINGERPRINT: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// A fingerprint with 64 bits more: FNV-1a over words; high bits come down by the shift.
-fn mixed(hash: u64, bits: u64) -> u64 {
+pub(crate) fn mixed(hash: u64, bits: u64) -> u64 {
     let product = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
     product ^ product >> 32
 }

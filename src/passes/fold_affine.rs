@@ -1,7 +1,8 @@
 //! Folds what multiplies and adds by channel into the convolution or linear layer before it: inference-mode BatchNorm (Jacob et
 //! al., Quantization and training of neural networks for efficient integer-arithmetic-only inference, 2018, section 3.2), and
 //! products and sums with constants. With f the factor and s the summand of an output channel, its weights are multiplied by f and
-//! its bias b becomes b·f + s. Computed in f64, rounded once: the weights when they are read.
+//! its bias b becomes b·f + s. Computed in f64, rounded once: the weights when they are read. Two such ops one behind the other are
+//! one.
 
 use super::{Producers, retain};
 use crate::error::{Error, Result};
@@ -29,26 +30,38 @@ pub(super) fn run(graph: &mut Graph, shapes: Option<&[Shape]>) -> Result<()> {
             continue;
         }
         let into = before[producer].name.clone();
-        let (Op::Conv { weight, bias, activation: Activation::None, .. } | Op::Gemm { weight, bias, activation: Activation::None }) =
-            &mut before[producer].op
-        else {
-            continue;
-        };
         let channels = affine.factors.len();
-        let mut new_bias = Tensor::zeros(Shape::new(&[channels])?)?;
-        for (channel, value) in new_bias.as_mut_slice().iter_mut().enumerate() {
-            let old = bias.as_ref().map_or(0.0, |b| f64::from(b.as_slice()[channel]));
-            *value = (old * affine.factors[channel] + affine.summands[channel]) as f32;
-            if !value.is_finite() {
-                let reason = format!("folded into `{into}`, the bias of channel {channel} is not finite");
-                return Err(Error::Graph { node: node.name.clone(), reason });
+        let folded_into = |old: &dyn Fn(usize) -> f64| -> Result<Arc<Tensor<f32>>> {
+            let mut sum = Tensor::zeros(Shape::new(&[channels])?)?;
+            for (channel, value) in sum.as_mut_slice().iter_mut().enumerate() {
+                *value = (old(channel) * affine.factors[channel] + affine.summands[channel]) as f32;
+                if !value.is_finite() {
+                    let reason = format!("folded into `{into}`, the bias of channel {channel} is not finite");
+                    return Err(Error::Graph { node: node.name.clone(), reason });
+                }
+            }
+            Ok(Arc::new(sum))
+        };
+        match &mut before[producer].op {
+            Op::Conv { weight, bias, activation: Activation::None, .. } | Op::Gemm { weight, bias, activation: Activation::None } => {
+                let old = bias.clone();
+                *bias = Some(folded_into(&|c| old.as_ref().map_or(0.0, |b| f64::from(b.as_slice()[c])))?);
+                if affine.factors.iter().any(|&factor| factor != 1.0) {
+                    weight.scale(&affine.factors);
+                }
+            }
+            op => {
+                let Some((factors, summands)) = scale_shift_of(op).filter(|(factors, _)| factors.len() == channels) else { continue };
+                let shift = folded_into(&|c| summands[c])?;
+                let scales: Vec<f32> = factors.iter().zip(&affine.factors).map(|(old, new)| (old * new) as f32).collect();
+                if !scales.iter().all(|scale| scale.is_finite()) {
+                    continue;
+                }
+                let scale = Arc::new(Tensor::from_slice(Shape::new(&[channels])?, &scales)?);
+                *op = Op::ScaleShift { scale, shift, activation: Activation::None };
             }
         }
-        if affine.factors.iter().any(|&factor| factor != 1.0) {
-            weight.scale(&affine.factors);
-        }
-        *bias = Some(Arc::new(new_bias));
-        // The convolution now writes what the affine op wrote.
+        // The op before now writes what the affine op wrote.
         before[producer].output = node.output;
         producers.moved(node.output, producer);
         *folded = true;
@@ -60,14 +73,29 @@ pub(super) fn run(graph: &mut Graph, shapes: Option<&[Shape]>) -> Result<()> {
 fn affine_of(graph: &Graph, index: usize, shapes: Option<&[Shape]>) -> Option<Affine> {
     let node = &graph.nodes[index];
     match &node.op {
-        Op::BatchNormalization { scale, bias, mean, variance, epsilon } => {
-            let at = |t: &Tensor<f32>, channel: usize| f64::from(t.as_slice()[channel]);
-            let channels = 0..scale.as_slice().len();
-            let factors: Vec<f64> = channels.clone().map(|c| at(scale, c) / (at(variance, c) + epsilon).sqrt()).collect();
-            let summands = channels.map(|c| at(bias, c) - at(mean, c) * factors[c]).collect();
+        Op::BatchNormalization { .. } | Op::ScaleShift { .. } => {
+            let (factors, summands) = scale_shift_of(&node.op)?;
             Some(Affine { x: *node.inputs.first()?, factors, summands })
         }
         Op::Tensor(TensorOp::Combine { function, then: Unary::Identity }) => combined(graph, node, *function, shapes?),
+        _ => None,
+    }
+}
+
+/// The factor and the summand of each channel, if that is all that an op does.
+pub(super) fn scale_shift_of(op: &Op) -> Option<(Vec<f64>, Vec<f64>)> {
+    let at = |t: &Tensor<f32>, channel: usize| f64::from(t.as_slice()[channel]);
+    match op {
+        Op::BatchNormalization { scale, bias, mean, variance, epsilon } => {
+            let channels = 0..scale.as_slice().len();
+            let factors: Vec<f64> = channels.clone().map(|c| at(scale, c) / (at(variance, c) + epsilon).sqrt()).collect();
+            let summands = channels.map(|c| at(bias, c) - at(mean, c) * factors[c]).collect();
+            Some((factors, summands))
+        }
+        Op::ScaleShift { scale, shift, activation: Activation::None } => {
+            let wide = |t: &Tensor<f32>| t.as_slice().iter().map(|&v| f64::from(v)).collect();
+            Some((wide(scale), wide(shift)))
+        }
         _ => None,
     }
 }

@@ -85,13 +85,13 @@ fn reaches_beyond(problem: &ConvProblem) -> bool {
 }
 
 fn by_rule(problem: &ConvProblem, input: Layout, numerics: Numerics) -> Choice {
-    if problem.is_depthwise() && input == Layout::Nchw16c {
+    if problem.is_depthwise() && input.is_blocked() {
         // With any padding: no other algorithm computes it from blocks.
         Choice { algorithm: Algorithm::Depthwise, reason: "one kernel a channel" }
     } else if reaches_beyond(problem) {
         Choice { algorithm: Algorithm::Im2colGemm, reason: "padding beyond the kernel: a halo would be mostly zeros" }
-    } else if input == Layout::Nchw {
-        Choice { algorithm: Algorithm::Direct, reason: "few input channels: reads the NCHW planes" }
+    } else if !input.is_blocked() {
+        Choice { algorithm: Algorithm::Direct, reason: "few input channels: reads planes" }
     } else if problem.kernel == [1, 1] && problem.stride != [1, 1] && problem.oc >= GATHERED_OC {
         Choice { algorithm: Algorithm::Im2colGemm, reason: "1x1 with a stride: so many output channels pay for gathering the pixels" }
     } else if problem.kernel == [1, 1] {

@@ -1,6 +1,7 @@
 //! The kernel of each call, with its weights packed.
 
 use super::layout::{Form, Forms, problem_of};
+use super::quantized::Layer;
 use super::schedule::{Call, Operand, Schedule};
 use super::step::{Compute, StepInfo};
 use super::{Request, algorithm, blocked};
@@ -9,10 +10,12 @@ use crate::graph::dense::DenseKernel;
 use crate::graph::{Activation, Graph, Node, Op, PackRequest, TensorOp, Weight};
 use crate::model::PackedCache;
 use crate::tensor::Shape;
+use stridewise_kernels::bf16::Bf16Conversion;
 use stridewise_kernels::conv::{Algorithm, Conv, Order};
 use stridewise_kernels::elementwise::Elementwise;
+use stridewise_kernels::int8::{Dequantize, Quantize};
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
-use stridewise_kernels::{ConvProblem, Geometry, Isa, Layout};
+use stridewise_kernels::{ConvProblem, Element, Geometry, Isa, Layout};
 
 /// What the steps of one plan are built from.
 pub(super) struct Builder<'a> {
@@ -41,7 +44,14 @@ impl Builder<'_> {
         let shape = self.shapes[call.value.0];
         let info =
             StepInfo { name: name.clone(), value: name.clone(), op: "Layout", isa: self.request.table.isa(), ..StepInfo::empty(shape) };
-        let compute = if output.layout() == Layout::Nchw { Compute::ToDense(input) } else { Compute::ToLayout(output) };
+        let table = self.request.table;
+        let compute = match (input.layout().element(), output.layout().element()) {
+            (Element::F32, Element::F32) if output.layout() == Layout::Nchw => Compute::ToDense(input),
+            (Element::F32, Element::F32) => Compute::ToLayout(output),
+            (_, Element::U8) => Compute::Quantize(Quantize::new(input, output, self.scale(call.value)?.scale, table.int8())?),
+            (Element::U8, _) => Compute::Dequantize(Dequantize::new(input, output, self.scale(call.value)?.scale, table.int8())?),
+            _ => Compute::Bf16(Bf16Conversion::new(input, output, table)?),
+        };
         Ok((compute, info))
     }
 
@@ -62,14 +72,23 @@ impl Builder<'_> {
         let windows = |axis: usize, pool: &crate::graph::PoolAttributes, size: usize, count: usize, padding: bool| {
             Windows::sliding(size, [pool.kernel[axis], pool.stride[axis]], [pool.pads[axis], pool.pads[axis + 2]], count, padding)
         };
-        let pool =
-            |reduction, rows, columns| -> Result<Compute> { Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?)) };
+        let pool = |reduction, rows, columns| -> Result<Compute> {
+            if input.layout().element() == Element::U8 {
+                return self.quantized_pool(node, reduction, input, output, rows, columns);
+            }
+            Ok(Compute::Pool(Pool::new(reduction, input, output, rows, columns, table)?))
+        };
         let compute = match &node.op {
             Op::Conv { weight, bias, activation, .. } | Op::Gemm { weight, bias, activation } => {
                 let problem = problem_of(node, input.dims())
                     .ok_or_else(|| refuse(format!("weights of shape {} are no convolution", weight.shape())))?;
-                let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let bias = bias.as_ref().map(|b| b.as_slice());
+                if input.layout().element() == Element::U8 {
+                    let layer = Layer { node, weight, bias, activation: *activation, problem };
+                    let compute = self.quantized_conv(call, &layer, &geometries, output, &mut info)?;
+                    return Ok((compute, info));
+                }
+                let choice = algorithm::choose(&problem, input.layout(), self.request);
                 let key = PackedKey::new(&node.name, weight, bias, table.isa(), &problem, choice.algorithm, input.layout());
                 let (layout, executor) = (input.layout(), self.request.executor);
                 let request = PackRequest { table, problem: &problem, algorithm: choice.algorithm, layout, bias, executor };
@@ -91,7 +110,12 @@ impl Builder<'_> {
                 }
                 Compute::Elementwise(Elementwise::affine(input, output, &scales, &shifts, clamp(Activation::None), table)?)
             }
+            Op::ScaleShift { scale, shift, activation } => {
+                let (scale, shift) = (scale.as_slice(), shift.as_slice());
+                Compute::Elementwise(Elementwise::affine(input, output, scale, shift, clamp(*activation), table)?)
+            }
             Op::Activation(activation) => Compute::Elementwise(Elementwise::clamp(input, output, clamp(*activation), table)?),
+            Op::Add(activation) if input.layout().element() == Element::U8 => self.quantized_add(node, &geometries, output, *activation)?,
             Op::Add(activation) => {
                 let &other = geometries.get(1).ok_or_else(|| refuse("a sum needs two inputs".into()))?;
                 Compute::Elementwise(Elementwise::add(input, other, output, clamp(*activation), table)?)
@@ -133,7 +157,7 @@ impl Builder<'_> {
 }
 
 /// The bounds that an activation is to a kernel.
-fn clamp(activation: Activation) -> (f32, f32) {
+pub(super) fn clamp(activation: Activation) -> (f32, f32) {
     match activation {
         Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
         Activation::Relu => (0.0, f32::INFINITY),
@@ -164,7 +188,12 @@ impl PackedKey {
         crate::formats::packed::Packing { node: node.clone(), fingerprint, tile_blocks, order, layout, kernel, dilation, groups }
     }
 
-    fn new(
+    /// Takes more into account of what the weights were made from.
+    pub(super) fn mix(&mut self, numbers: impl Iterator<Item = u64>) {
+        self.fingerprint = numbers.fold(self.fingerprint, crate::graph::mixed);
+    }
+
+    pub(super) fn new(
         node: &str,
         weight: &Weight,
         bias: Option<&[f32]>,

@@ -4,8 +4,9 @@
 use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
+use crate::quantize::ActivationScale;
 use crate::tensor::Shape;
-use stridewise_kernels::{ConvProblem, Geometry, Halo, Layout};
+use stridewise_kernels::{ConvProblem, Element, Geometry, Halo, Layout};
 
 /// How a value is held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -14,6 +15,14 @@ pub(super) enum Form {
     Blocked,
     /// Row-major. The input of a network's first convolutions may have a halo.
     Dense,
+    /// bfloat16, NCHW32c.
+    Halves,
+    /// Bytes, NCHW64c.
+    Bytes,
+    /// bfloat16, NCHW2c: what a network's first convolutions read.
+    PlanesOfHalves,
+    /// Bytes, NCHW4c: likewise.
+    PlanesOfBytes,
 }
 
 /// The form of every value and node.
@@ -24,8 +33,10 @@ pub(super) struct Forms {
     pub node: Vec<Form>,
     /// For each value the one whose buffer it shares, blocked and dense; itself where it has its own.
     roots: [Vec<ValueId>; 2],
-    /// For each value the border that its readers need, blocked or as planes.
-    halos: [Vec<Halo>; 2],
+    /// For each value the border that its readers need, in each form.
+    halos: [Vec<Halo>; Form::ALL.len()],
+    /// For each value what its bytes stand for, where that is known.
+    pub(super) scales: Vec<Option<ActivationScale>>,
 }
 
 /// N, C, H, W of a value; `[N, F]` counts as F channels of one pixel, `[N, C, L]` as one row.
@@ -74,7 +85,8 @@ impl Forms {
             home: vec![Form::Dense; count],
             node: vec![Form::Dense; graph.nodes().len()],
             roots: [own.clone(), own],
-            halos: [vec![Halo::NONE; count], vec![Halo::NONE; count]],
+            halos: std::array::from_fn(|_| vec![Halo::NONE; count]),
+            scales: Vec::new(),
         };
         let readers = readers(graph);
         for input in graph.inputs() {
@@ -87,6 +99,7 @@ impl Forms {
             forms.decide(graph, shapes, index, node, &readers);
         }
         forms.choose_planes(graph, shapes);
+        forms.narrow(graph, shapes, request)?;
         for (index, node) in graph.nodes().iter().enumerate() {
             if let (Some(problem), Some(&x)) = (forms.problem(graph, shapes, index)?, node.inputs.first()) {
                 problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
@@ -173,7 +186,7 @@ impl Forms {
 
     /// The value whose buffer of a form a value shares.
     pub fn root(&self, value: ValueId, form: Form) -> ValueId {
-        self.roots[form as usize][value.0]
+        self.roots[usize::from(form != form.blocked())][value.0]
     }
 
     /// True for a node that computes nothing: its readers read its input.
@@ -192,9 +205,13 @@ impl Forms {
         let dims = match (dims4(shape.dims()), form) {
             (Some(dims), _) => dims,
             (None, Form::Dense) => [1, 1, 1, shape.elements()],
-            (None, Form::Blocked) => return Err(refuse(format!("a value of shape {shape} has neither 2, 3 nor 4 dimensions"))),
+            (None, _) => return Err(refuse(format!("a value of shape {shape} has neither 2, 3 nor 4 dimensions"))),
         };
-        Geometry::new(form.layout(), dims, self.halos[form as usize][root.0]).map_err(|e| refuse(e.to_string()))
+        let geometry = Geometry::new(form.layout(), dims, self.halos[form as usize][root.0]).map_err(|e| refuse(e.to_string()))?;
+        match self.scale(root) {
+            Some(scale) if form.layout().element() == Element::U8 => Ok(geometry.with_zero_point(scale.zero_point)?),
+            _ => Ok(geometry),
+        }
     }
 
     /// The convolution that a node is, if it is one.
@@ -214,10 +231,30 @@ impl Forms {
 }
 
 impl Form {
+    pub const ALL: [Form; 6] = [Form::Blocked, Form::Dense, Form::Halves, Form::Bytes, Form::PlanesOfHalves, Form::PlanesOfBytes];
+
     pub fn layout(self) -> Layout {
         match self {
             Form::Blocked => Layout::Nchw16c,
             Form::Dense => Layout::Nchw,
+            Form::Halves => Layout::Nchw32c,
+            Form::Bytes => Layout::Nchw64c,
+            Form::PlanesOfHalves => Layout::Nchw2c,
+            Form::PlanesOfBytes => Layout::Nchw4c,
+        }
+    }
+
+    /// The same arrangement in f32.
+    pub fn in_f32(self) -> Form {
+        if self == self.blocked() { Form::Blocked } else { Form::Dense }
+    }
+
+    /// The same elements in blocks.
+    pub fn blocked(self) -> Form {
+        match self {
+            Form::Blocked | Form::Dense => Form::Blocked,
+            Form::Halves | Form::PlanesOfHalves => Form::Halves,
+            Form::Bytes | Form::PlanesOfBytes => Form::Bytes,
         }
     }
 }

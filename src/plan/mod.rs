@@ -6,6 +6,8 @@ mod blocked;
 mod builder;
 mod layout;
 mod memory;
+mod precision;
+mod quantized;
 mod schedule;
 mod step;
 mod tuning;
@@ -13,6 +15,8 @@ mod tuning;
 pub use algorithm::Numerics;
 pub(crate) use algorithm::candidates;
 pub(crate) use builder::PackedKey;
+pub(crate) use precision::Arithmetic;
+pub use precision::Precision;
 pub use step::StepInfo;
 pub(crate) use step::{Source, Step};
 pub(crate) use tuning::Setting;
@@ -60,6 +64,7 @@ pub(crate) struct Request<'a> {
     pub shapes: Vec<Shape>,
     pub table: &'static KernelTable,
     pub numerics: Numerics,
+    pub arithmetic: Arithmetic,
     pub preference: Preference<'a>,
     pub executor: &'a dyn Executor,
     /// Bytes that arena, scratch, packed weights and constants may take together.
@@ -127,7 +132,8 @@ impl Plan {
         }
         let builder = Builder { graph, shapes: &shapes, forms: &forms, schedule: &schedule, request, packed };
         for call in &schedule.calls {
-            let (compute, info) = builder.step(call)?;
+            let (compute, mut info) = builder.step(call)?;
+            info.layout = schedule.buffers[call.output].layout().name();
             plan.scratch = plan.scratch.max(compute.scratch_len(request.executor.threads()));
             plan.weight_bytes = plan.weight_bytes.saturating_add(compute.weight_bytes());
             plan.steps.push(Step {
@@ -136,6 +142,7 @@ impl Plan {
                 output: place(call.output),
                 in_place: call.in_place,
                 geometry: schedule.buffers[call.output],
+                scale: forms.scale(call.value).map_or(1.0, |s| s.scale),
                 value: call.node.map(|_| (call.value, shapes[call.value.0])),
                 aliases: Vec::new(),
                 info,

@@ -55,8 +55,8 @@ struct Scheduler<'a> {
     shapes: &'a [Shape],
     forms: &'a Forms,
     schedule: Schedule,
-    /// The buffer of each value, blocked and dense.
-    buffer_of: [Vec<Option<usize>>; 2],
+    /// The buffer of each value in each form.
+    buffer_of: [Vec<Option<usize>>; Form::ALL.len()],
     constant_of: HashMap<(ValueId, Geometry), usize>,
     /// The call that writes each value.
     writer: Vec<Option<usize>>,
@@ -78,7 +78,7 @@ impl Schedule {
             shapes,
             forms,
             schedule,
-            buffer_of: [none.clone(), none.clone()],
+            buffer_of: std::array::from_fn(|_| none.clone()),
             constant_of: HashMap::new(),
             writer: none,
         };
@@ -92,7 +92,7 @@ impl Schedule {
         for &value in graph.outputs() {
             let operand = match &graph.values[value.0].constant {
                 Some(tensor) => scheduler.constant(value, tensor, dense(&shapes[value.0])?)?,
-                None => Operand::Buffer(scheduler.buffer(value, forms.home[value.0])?),
+                None => Operand::Buffer(scheduler.buffer(value, forms.home[value.0].in_f32())?),
             };
             scheduler.schedule.outputs.push(operand);
         }
@@ -129,8 +129,9 @@ impl Scheduler<'_> {
         }
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for (place, &value) in node.inputs.iter().enumerate() {
-            // A residual is added in blocks, wherever the image comes from.
-            let form = if place > 0 && matches!(node.op, Op::Conv { .. }) { Form::Blocked } else { forms.node[index] };
+            // A residual is added in blocks, and in the elements of the output, wherever the image comes from.
+            let residual = place > 0 && matches!(node.op, Op::Conv { .. });
+            let form = if residual { forms.home[node.output.0] } else { forms.node[index] };
             inputs.push(match &graph.values[value.0].constant {
                 None => Operand::Buffer(self.buffer(value, form)?),
                 Some(_) if is_packed(&node.op, place, &self.shapes[value.0], form) => Operand::Packed,
@@ -182,13 +183,17 @@ impl Scheduler<'_> {
         if let Some(buffer) = self.buffer_of[form as usize][root.0] {
             return Ok(buffer);
         }
-        let other = if form == Form::Blocked { Form::Dense } else { Form::Blocked };
-        let source = self.forms.root(root, other);
-        let from = self.buffer_of[other as usize][source.0];
-        let from = from.ok_or_else(|| {
+        let held = |other: &Form| self.buffer_of[*other as usize][self.forms.root(root, *other).0].map(|buffer| (*other, buffer));
+        let held: Vec<(Form, usize)> = Form::ALL.iter().filter_map(held).collect();
+        // From f32 where that is there, or else by way of it.
+        let found = held.iter().find(|(other, _)| *other == other.in_f32()).or(held.first()).copied();
+        let (other, mut from) = found.ok_or_else(|| {
             let (node, reason) = (self.graph.values[value.0].name.clone(), "it is read before it is written".into());
             Error::Graph { node, reason }
         })?;
+        if other != other.in_f32() && form != form.in_f32() {
+            from = self.buffer(root, Form::Blocked)?;
+        }
         let output = self.open(root, form)?;
         self.schedule.calls.push(Call { node: None, value: root, inputs: vec![Operand::Buffer(from)], output, in_place: None });
         Ok(output)

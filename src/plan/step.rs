@@ -5,11 +5,13 @@ use crate::graph::dense::DenseKernel;
 use crate::graph::{Activation, ValueId};
 use crate::tensor::Shape;
 use std::ops::Range;
+use stridewise_kernels::bf16::Bf16Conversion;
 use stridewise_kernels::blocked::{Channels, Combine, Depth, InstanceNorm, Lrn, Map, Resample, Window};
 use stridewise_kernels::conv::{Conv, Residual};
 use stridewise_kernels::elementwise::Elementwise;
+use stridewise_kernels::int8::{Dequantize, Quantize, QuantizedAdd, QuantizedPool};
 use stridewise_kernels::pool::Pool;
-use stridewise_kernels::{AlignedBuffer, Executor, Geometry, Isa, layout, softmax};
+use stridewise_kernels::{AlignedBuffer, Element, Executor, Geometry, Halo, Isa, KernelTable, Layout, layout, softmax};
 
 /// What a step computes.
 pub(crate) enum Compute {
@@ -35,6 +37,12 @@ pub(crate) enum Compute {
     InstanceNorm(Box<InstanceNorm>),
     Lrn(Lrn),
     Dense(Box<DenseKernel>),
+    QuantizedPool(QuantizedPool),
+    QuantizedAdd(QuantizedAdd),
+    Quantize(Quantize),
+    Dequantize(Dequantize),
+    /// From f32 to bfloat16 or back.
+    Bf16(Bf16Conversion),
     /// From row-major to another layout.
     ToLayout(Geometry),
     /// From another layout to row-major.
@@ -82,6 +90,8 @@ pub(crate) struct Step {
     pub in_place: Option<usize>,
     /// Of the output.
     pub geometry: Geometry,
+    /// What a step of the bytes that are written is worth; 1 of floats.
+    pub scale: f32,
     /// What is written; nothing where a value only changes its form.
     pub value: Option<(ValueId, Shape)>,
     /// Values that share the output's buffer under another shape.
@@ -121,6 +131,8 @@ pub struct StepInfo {
     pub reason: &'static str,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// How the output lies in memory, and of what elements: a layout's name.
+    pub layout: &'static str,
 }
 
 impl StepInfo {
@@ -140,6 +152,7 @@ impl StepInfo {
             isa: Isa::Portable,
             reason: "",
             weight_bytes: 0,
+            layout: "",
         }
     }
 
@@ -209,6 +222,11 @@ impl Step {
             Compute::Depth(depth) => depth.run(executor, input(0)?, output)?,
             Compute::InstanceNorm(norm) => norm.run(executor, input(0)?, output)?,
             Compute::Lrn(lrn) => lrn.run(executor, input(0)?, output, scratch)?,
+            Compute::QuantizedPool(pool) => pool.run(executor, input(0)?, output)?,
+            Compute::QuantizedAdd(add) => add.run(executor, input(0)?, input(1)?, output)?,
+            Compute::Quantize(op) => op.run(executor, input(0)?, output)?,
+            Compute::Dequantize(op) => op.run(executor, input(0)?, output)?,
+            Compute::Bf16(op) => op.run(executor, input(0)?, output)?,
             Compute::ToLayout(geometry) => layout::from_nchw(executor, input(0)?, geometry, output)?,
             Compute::ToDense(geometry) => layout::to_nchw(executor, input(0)?, geometry, output)?,
             Compute::Dense(kernel) if self.in_place.is_some() => kernel.run_in_place(executor, output)?,
@@ -231,6 +249,17 @@ impl Step {
                     _ => {}
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What the step wrote, as a dense tensor of floats.
+    pub fn read(&self, executor: &dyn Executor, table: &'static KernelTable, buffer: &[f32], values: &mut [f32]) -> Result<()> {
+        let dense = Geometry::new(Layout::Nchw, self.geometry.dims(), Halo::NONE)?;
+        match self.geometry.layout().element() {
+            Element::F32 => layout::to_nchw(executor, buffer, &self.geometry, values)?,
+            Element::Bf16 => Bf16Conversion::new(self.geometry, dense, table)?.run(executor, buffer, values)?,
+            Element::U8 => Dequantize::new(self.geometry, dense, self.scale, table.int8())?.run(executor, buffer, values)?,
         }
         Ok(())
     }

@@ -86,7 +86,12 @@ impl Quantization {
     pub fn to_metadata(&self) -> Vec<(String, String)> {
         let line = |(name, value): (&String, &ValueScale)| {
             let means: Vec<String> = value.means.iter().map(f32::to_string).collect();
-            format!("{} {} {} {name}", value.scale.scale, value.scale.zero_point, if means.is_empty() { "-".into() } else { means.join(",") })
+            format!(
+                "{} {} {} {name}",
+                value.scale.scale,
+                value.scale.zero_point,
+                if means.is_empty() { "-".into() } else { means.join(",") }
+            )
         };
         let values: Vec<String> = self.values.iter().map(line).collect();
         let floats: Vec<&str> = self.floats().collect();
@@ -102,7 +107,8 @@ impl Quantization {
         let mut quantization = Quantization::default();
         for line in values.lines() {
             let quoted: String = line.chars().take(80).collect();
-            let refuse = |reason: &str| Error::InvalidArgument { argument: format!("metadata `{VALUES}`, line `{quoted}`"), reason: reason.into() };
+            let refuse =
+                |reason: &str| Error::InvalidArgument { argument: format!("metadata `{VALUES}`, line `{quoted}`"), reason: reason.into() };
             let mut parts = line.splitn(4, ' ');
             let mut next = || parts.next().ok_or_else(|| refuse("expected a scale, a zero point, means and a name"));
             let scale: f32 = next()?.parse().map_err(|_| refuse("the scale is no number"))?;
@@ -112,7 +118,11 @@ impl Quantization {
             }
             let means = match next()? {
                 "-" => Vec::new(),
-                text => text.split(',').map(str::parse).collect::<std::result::Result<Vec<f32>, _>>().map_err(|_| refuse("a mean is no number"))?,
+                text => text
+                    .split(',')
+                    .map(str::parse)
+                    .collect::<std::result::Result<Vec<f32>, _>>()
+                    .map_err(|_| refuse("a mean is no number"))?,
             };
             if means.iter().any(|m| !m.is_finite()) {
                 return Err(refuse("a mean is not finite"));
@@ -201,7 +211,9 @@ mod tests {
 
     #[test]
     fn malformed_metadata_is_quoted() {
-        for bad in ["", "1", "x 0 - a", "0.1 256 - a", "0.1 0 1,y a", "0.1 0 -", "0 0 - a", "inf 0 - a", "NaN 0 - a", "-1 0 - a", "0.1 0 inf a"] {
+        for bad in
+            ["", "1", "x 0 - a", "0.1 256 - a", "0.1 0 1,y a", "0.1 0 -", "0 0 - a", "inf 0 - a", "NaN 0 - a", "-1 0 - a", "0.1 0 inf a"]
+        {
             let text = format!("0.5 0 - good\n{bad}\n");
             let error = Quantization::from_metadata(|key| (key == VALUES).then_some(text.as_str())).unwrap_err();
             assert!(error.to_string().contains(bad), "{error}");
@@ -211,9 +223,9 @@ mod tests {
     #[test]
     fn means_are_those_of_channels() {
         let mut calibrator = Calibrator::default();
-        let tensor = |values: Vec<f32>| Tensor::from_vec(crate::Shape::new(&[1, 2, 1, 2]).unwrap(), values).unwrap();
-        calibrator.observe("x", &tensor(vec![1.0, 3.0, -1.0, -1.0]));
-        calibrator.observe("x", &tensor(vec![5.0, 7.0, -2.0, 0.0]));
+        let tensor = |values: [f32; 4]| Tensor::from_slice(crate::Shape::new(&[1, 2, 1, 2]).unwrap(), &values).unwrap();
+        calibrator.observe("x", &tensor([1.0, 3.0, -1.0, -1.0]));
+        calibrator.observe("x", &tensor([5.0, 7.0, -2.0, 0.0]));
         let quantization = calibrator.finish(Method::MinMax);
         assert_eq!(quantization.value("x").unwrap().means, [4.0, -1.0]);
         assert_eq!(quantization.value("x").unwrap().scale, ActivationScale::of_range(-2.0, 7.0));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 pub(super) fn table(session: &Session) -> String {
     let steps = session.steps();
-    let header = ["step", "op", "problem / shape", "MMAC", "algorithm", "tile", "epilogue", "oc x px", "why"].map(String::from);
+    let header = ["step", "op", "problem / shape", "MMAC", "algorithm", "tile", "epilogue", "into", "oc x px", "why"].map(String::from);
     let mut rows = vec![header];
     for s in &steps {
         let conv = !s.problem.is_empty();
@@ -17,11 +17,12 @@ pub(super) fn table(session: &Session) -> String {
             s.algorithm.into(),
             s.tile.clone(),
             s.epilogue.clone(),
+            s.layout.into(),
             if conv { format!("{}x{}", s.partition[0], s.partition[1]) } else { String::new() },
             s.reason.into(),
         ]);
     }
-    let mut widths = [0; 9];
+    let mut widths = [0; 10];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
@@ -40,12 +41,13 @@ pub(super) fn table(session: &Session) -> String {
     let macs: u64 = steps.iter().map(|s| s.macs).sum();
     let _ = writeln!(
         text,
-        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {}, {} on {} thread{}; {:.1} MB of memory required ({:.1} arena, {:.1} scratch), {:.1} MB of packed weights",
+        "{} steps, {convolutions} convolutions, {:.3} GMAC; input {}, output {}; {}, {}, {} on {} thread{}; {:.1} MB of memory required ({:.1} arena, {:.1} scratch), {:.1} MB of packed weights",
         steps.len(),
         macs as f64 / 1e9,
         session.input_shape(),
         session.output_shape(),
         session.isa(),
+        session.precision(),
         session.numerics(),
         session.threads(),
         if session.threads() == 1 { "" } else { "s" },

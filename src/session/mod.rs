@@ -7,7 +7,7 @@ mod profile;
 mod team;
 mod tune;
 
-pub use crate::plan::{Numerics, StepInfo, Tuning};
+pub use crate::plan::{Numerics, Precision, StepInfo, Tuning};
 pub use limits::CancelToken;
 pub use pool::{MAX_THREADS, ThreadPool};
 pub use profile::{Profile, StepTimes};
@@ -53,6 +53,8 @@ pub struct SessionOptions {
     pub isa: Option<Isa>,
     /// Fast or exact.
     pub numerics: Numerics,
+    /// What activations and weights are rounded to.
+    pub precision: Precision,
     /// Measured times by which algorithms are chosen, where they are complete; the rules of shape choose elsewhere. Results are then no
     /// longer the same for every number of threads and on every machine.
     pub tuning: Option<Arc<Tuning>>,
@@ -73,6 +75,7 @@ impl Default for SessionOptions {
             threads: Threads::Count(1),
             isa: None,
             numerics: Numerics::Fast,
+            precision: Precision::F32,
             tuning: None,
             max_memory: 8 << 30,
             batch: 1,
@@ -93,6 +96,7 @@ pub struct Session {
     pool: ThreadPool,
     table: &'static KernelTable,
     numerics: Numerics,
+    precision: Precision,
     tuning: Option<Arc<Tuning>>,
     max_memory: usize,
     plan: Plan,
@@ -121,11 +125,13 @@ impl Session {
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
-        let request = Request { shapes, table, numerics, preference, executor: &pool, max_memory };
+        let arithmetic = model.arithmetic(options.precision)?;
+        let request = Request { shapes, table, numerics, arithmetic, preference, executor: &pool, max_memory };
         let plan = Plan::new(&graph, &request, packed)?;
         let [arena, scratch] = buffers(&plan)?;
         let (model, tuning, limits) = (model.clone(), options.tuning.clone(), Limits::default());
-        Ok(Session { model, graph, pool, table, numerics, tuning, max_memory, plan, arena, scratch, limits })
+        let precision = options.precision;
+        Ok(Session { model, graph, pool, table, numerics, precision, tuning, max_memory, plan, arena, scratch, limits })
     }
 
     /// Runs a network of one input and one output; `[N, C, H, W]` to `[N, classes]` for a classifier. Another shape than the last
@@ -187,12 +193,12 @@ impl Session {
         self.plan_for(&[input.shape()])?;
         let mut output = Tensor::zeros(self.output_shape())?;
         let graph = self.graph.clone();
-        let pool = self.pool.clone();
+        let (pool, table) = (self.pool.clone(), self.table);
         self.execute(&[input.view()], &mut [output.view_mut()], &mut |written| {
             let Some((step, buffer)) = written else { return Ok(()) };
             for (value, shape) in step.value.iter().chain(&step.aliases) {
                 let mut tensor = Tensor::zeros(*shape)?;
-                layout::to_nchw(&pool, buffer, &step.geometry, tensor.as_mut_slice())?;
+                step.read(&pool, table, buffer, tensor.as_mut_slice())?;
                 tap(&graph.values[value.0].name, tensor);
             }
             Ok(())
@@ -308,6 +314,7 @@ impl Session {
             shapes: shapes.to_vec(),
             table: self.table,
             numerics: self.numerics,
+            arithmetic: self.model.arithmetic(self.precision)?,
             preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
             executor: &self.pool,
             max_memory: self.max_memory,
@@ -378,6 +385,11 @@ impl Session {
     /// Fast or exact.
     pub fn numerics(&self) -> Numerics {
         self.numerics
+    }
+
+    /// What activations and weights are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The instruction set in use.

@@ -86,12 +86,13 @@ fn too_large(path: &Path, requested: String, limit: String) -> Error {
 /// The outer error is of the sizes, the inner one the decoder's.
 fn pixels(decoder: impl ImageDecoder, path: &Path) -> Result<Result<Picture, ImageError>> {
     let (width, height) = decoder.dimensions();
-    let size = decoder.total_bytes();
+    // As they are decoded, and as the three channels that they become.
+    let size = decoder.total_bytes().max(u64::from(width) * u64::from(height) * 3);
     if size > MAX_BYTES || width.max(height) as usize > MAX_SIDE {
         return Err(too_large(path, format!("{width}×{height} pixels of {size} bytes in all"), limits_text()));
     }
     let color = decoder.color_type();
-    let mut bytes = zeroed(size as usize)?;
+    let mut bytes = zeroed(decoder.total_bytes() as usize)?;
     if let Err(error) = decoder.read_image(&mut bytes) {
         return Ok(Err(error));
     }

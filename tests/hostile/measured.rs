@@ -1,8 +1,8 @@
 //! The system's allocator, and how much of it is in use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 pub struct Measured;
 
@@ -19,9 +19,13 @@ fn shrink(bytes: usize) {
     IN_USE.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-/// Runs something while no other measurement does; returns by how many bytes memory in use went up at the most.
+/// What every test here holds from its start: memory that another takes would be counted too.
+pub fn alone() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Runs something; returns by how many bytes memory in use went up at the most. The test is [`alone`].
 pub fn peak_of<R>(run: impl FnOnce() -> R) -> (R, usize) {
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let before = IN_USE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let result = run();
@@ -58,6 +62,7 @@ unsafe impl GlobalAlloc for Measured {
 
 #[test]
 fn what_is_asked_for_is_measured() {
+    let _alone = alone();
     let ((), peak) = peak_of(|| drop(std::hint::black_box(vec![1u8; 50 << 20])));
     assert!((50 << 20..60 << 20).contains(&peak), "{peak}");
 }

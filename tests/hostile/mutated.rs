@@ -1,6 +1,6 @@
 //! 200 mutated copies of a real file: each is refused by an error that names it, or runs.
 
-use super::measured::peak_of;
+use super::measured::{alone, peak_of};
 use stridewise::{Error, Model, SessionOptions, Tensor};
 
 /// Numbers that depend on nothing but the seed.
@@ -85,6 +85,7 @@ pub fn two_hundred_copies(file: &[u8], header: usize, name: &str, load: impl Fn(
 
 #[test]
 fn two_hundred_copies_of_a_safetensors_file() {
+    let _alone = alone();
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/resnet20_cifar10.safetensors");
     let file = std::fs::read(path).unwrap();
     let header = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;

@@ -1,7 +1,7 @@
 //! `.npy` files that lie.
 
 use super::CONSTANT;
-use super::measured::peak_of;
+use super::measured::{alone, peak_of};
 use stridewise::Tensor;
 use stridewise::tensor::npy::NpyTensor;
 
@@ -30,6 +30,7 @@ fn refused(bytes: &[u8], context: &str) {
 
 #[test]
 fn headers_that_lie() {
+    let _alone = alone();
     let header = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
     let cases = [
         ("more elements than bytes", header("(1000000,)"), 4),
@@ -73,6 +74,7 @@ fn headers_that_lie() {
 
 #[test]
 fn truncated_anywhere() {
+    let _alone = alone();
     let whole = npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 5), }\n", 60);
     for length in 0..whole.len() {
         refused(&whole[..length], &format!("cut to {length} bytes"));
@@ -82,6 +84,7 @@ fn truncated_anywhere() {
 /// In an array NaN is a value like any other; a network carries it through.
 #[test]
 fn numbers_that_are_none_are_read_as_they_are() {
+    let _alone = alone();
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut bytes = npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", 0);
     bytes.extend(f32::NAN.to_le_bytes());

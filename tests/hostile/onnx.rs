@@ -1,7 +1,7 @@
 //! ONNX files that lie; more of them stand beside the reader, in `src/formats/onnx/tests.rs`.
 
 use super::CONSTANT;
-use super::measured::peak_of;
+use super::measured::{alone, peak_of};
 use super::mutated::two_hundred_copies;
 use stridewise::{Model, OnnxOptions, SessionOptions, Tensor};
 
@@ -66,6 +66,7 @@ fn constant(dims: &[u64], data: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_sample_runs_and_cut_anywhere_is_refused() {
+    let _alone = alone();
     let whole = sample();
     let mut session = Model::from_onnx_bytes(&whole, &OPTIONS).unwrap().session(&SessionOptions::default()).unwrap();
     let mut x = Tensor::zeros(session.input_shape()).unwrap();
@@ -80,6 +81,7 @@ fn the_sample_runs_and_cut_anywhere_is_refused() {
 
 #[test]
 fn tensors_that_lie() {
+    let _alone = alone();
     assert!(Model::from_onnx_bytes(&constant(&[2], &[0; 8]), &OPTIONS).is_ok());
     for (context, dims, data) in [
         ("more elements than bytes", vec![1 << 30], 8),
@@ -105,6 +107,7 @@ fn tensors_that_lie() {
 /// A graph in an attribute of a node of a graph in an attribute…
 #[test]
 fn graphs_nested_deep() {
+    let _alone = alone();
     for depth in [30, 99, 1_000, 20_000] {
         let mut graph = Vec::new();
         for _ in 0..depth {
@@ -117,6 +120,7 @@ fn graphs_nested_deep() {
 
 #[test]
 fn a_long_chain_of_nodes_is_no_deep_recursion() {
+    let _alone = alone();
     const NODES: usize = 20_000;
     let mut graph = Vec::new();
     // Last first: what sorts them must not recurse into what each needs.
@@ -134,6 +138,7 @@ fn a_long_chain_of_nodes_is_no_deep_recursion() {
 
 #[test]
 fn two_hundred_copies_of_an_onnx_file() {
+    let _alone = alone();
     let file = sample();
     two_hundred_copies(&file, file.len(), "mutated.onnx", |path| Model::from_onnx_with(path, &OPTIONS));
 }

@@ -31,7 +31,7 @@ impl ConvProblem {
     /// Checks every number and every product of them.
     ///
     /// # Errors
-    /// When a size or step is zero, groups do not divide the channels, the kernel is larger than the padded input, or a
+    /// When a size or step is zero or a step overflows, groups do not divide the channels, the kernel is larger than the padded input, or a
     /// buffer or the number of multiplications overflows.
     pub fn validate(&self) -> Result<(), Error> {
         let refuse = |reason: String| Err(Error::Problem { problem: self.to_string(), reason });
@@ -41,6 +41,10 @@ impl ConvProblem {
         }
         if self.stride.contains(&0) || self.dilation.contains(&0) {
             return refuse("a stride or dilation is zero".into());
+        }
+        // Steps count elements of blocks, in bytes, also along an axis of one output, where none is made.
+        if self.stride.iter().chain(&self.dilation).any(|step| *step > isize::MAX as usize / 64) {
+            return refuse("a stride or dilation overflows".into());
         }
         if !self.c.is_multiple_of(self.groups) || !self.oc.is_multiple_of(self.groups) {
             return refuse(format!("{} groups do not divide {} and {} channels", self.groups, self.c, self.oc));

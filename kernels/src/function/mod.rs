@@ -1,4 +1,4 @@
-//! Functions of one and of two numbers, written once over [`lanes::Lanes`] and instantiated for every instruction set.
+//! Functions of one and of two numbers, written once over `Lanes` and instantiated for every instruction set.
 //!
 //! They are operations that round once, in a fixed order, and never the platform's mathematical library: the bits are the same
 //! everywhere.

@@ -5,7 +5,7 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stridewise::session::Tuning;
-use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Threads};
+use stridewise::{Arch, Isa, Model, Numerics, Precision, SessionOptions, Threads};
 
 /// Which network.
 #[derive(Args)]
@@ -76,13 +76,24 @@ pub struct RunArgs {
     /// `fast` lets convolutions use Winograd, `exact` sums directly
     #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
     pub numerics: Numerics,
+    /// f32, bf16 or int8 (of a model that `stridewise quantize` made)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    pub precision: Precision,
 }
 
 impl RunArgs {
     /// Options for a session.
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> SessionOptions {
         let threads = Threads::Count(self.threads.unwrap_or_else(default_threads));
-        SessionOptions { threads, isa: self.isa, numerics: self.numerics, batch, size, ..SessionOptions::default() }
+        SessionOptions {
+            threads,
+            isa: self.isa,
+            numerics: self.numerics,
+            precision: self.precision,
+            batch,
+            size,
+            ..SessionOptions::default()
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod output;
 mod pack;
 mod profile;
 mod progress;
+mod quantize;
 mod run;
 mod skeleton;
 mod timing;
@@ -64,6 +65,7 @@ enum Command {
     Bench(bench::Bench),
     Profile(profile::Profile),
     Tune(tune::Tune),
+    Quantize(quantize::Quantize),
     Inspect(inspect::Inspect),
     Init(init::Init),
     Pack(pack::Pack),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Bench(c) => c.execute(&output),
         Command::Profile(c) => c.execute(&output),
         Command::Tune(c) => c.execute(&output),
+        Command::Quantize(c) => c.execute(&output),
         Command::Inspect(c) => c.execute(&output),
         Command::Init(c) => c.execute(&output),
         Command::Pack(c) => c.execute(&output),

@@ -10,7 +10,7 @@
 //! | 12..16 | version of the kernels' packing orders ([`PACKING_VERSION`]) |
 //! | 16..24 | length of the header |
 //! | 24..32 | XXH3 checksum of the header |
-//! | 32.. | the header ([`Header`]), in postcard's encoding |
+//! | 32.. | the header (`Header`), in postcard's encoding |
 //! | from the next multiple of 64 on | packed weights, f32, each at a multiple of 64 |
 //!
 //! A packing depends on the width of the kernels' register tile and not otherwise on the processor: what AVX2 packed, NEON reads. It
