@@ -1,7 +1,9 @@
 //! NumPy's arrays as tensors, without copying.
 
 use crate::error::{OrRaise, raised};
-use numpy::{PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyReadwriteArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use stridewise::{Error, Shape, Tensor, TensorView, TensorViewMut};
 

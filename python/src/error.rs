@@ -1,4 +1,4 @@
-//! Errors become exceptions of the same text, of the classes in `python/stridewise/_errors.py`.
+//! Errors become exceptions of the same text, of the classes in `python/package/stridewise/_errors.py`.
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;

@@ -1,4 +1,4 @@
-//! The compiled part of the Python package `stridewise`. What Python does as well stands in `python/stridewise/`.
+//! The compiled part of the Python package `stridewise`. What Python does as well stands in `python/package/stridewise/`.
 
 mod array;
 mod error;

@@ -52,7 +52,8 @@ fn refuse(status: StatusCode, reason: impl std::fmt::Display) -> Refusal {
 
 async fn classify(State(app): State<App>, picture: Bytes) -> Result<Json<Value>, Refusal> {
     let waiting = async { app.sessions.idle.lock().await.recv().await };
-    let session = tokio::time::timeout(DEADLINE, waiting).await.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "all sessions are busy"))?;
+    let session =
+        tokio::time::timeout(DEADLINE, waiting).await.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "all sessions are busy"))?;
     let mut session = session.ok_or_else(|| refuse(StatusCode::INTERNAL_SERVER_ERROR, "no sessions"))?;
     let (model, back) = (app.model.clone(), app.sessions.back.clone());
     // The session comes back even when the client has gone, for this task goes on.
