@@ -63,8 +63,8 @@ pub(crate) enum Arithmetic {
 }
 
 /// Speeds of ways to compute a 3×3 convolution, over direct f32: bf16 directly, and f32 by Winograd with its transforms and the
-/// conversions around it. Measured over ResNet-50's shapes (`cargo bench --bench layers -- k3s1`, `cargo bench --bench low_precision --
-/// k3s1`); of the two ways the larger number is taken.
+/// conversions around it. Estimates from single kernels, to be measured over a network (`cargo bench --bench layers -- k3s1`,
+/// `cargo bench --bench low_precision -- k3s1`); of the two ways the larger number is taken.
 const DIRECT_BF16: f64 = 1.9;
 const WINOGRAD_F32: [(Winograd, f64); 2] = [(Winograd::F4, 2.4), (Winograd::F2, 1.6)];
 
