@@ -1,4 +1,5 @@
 //! Networks in bfloat16 and in bytes: close to themselves in f32, and the same bits wherever that is promised.
+#![cfg(all(feature = "bf16", feature = "int8"))]
 
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes};
 use stridewise::quantize::{Calibrator, Method, Quantization};
@@ -143,6 +144,18 @@ fn a_model_without_scales_is_refused_in_int8() {
 }
 
 /// Taps of a session in bytes are floats close to those of f32.
+#[cfg(feature = "packed")]
+#[test]
+fn weights_in_bytes_are_in_no_packed_network() {
+    let model = mixed_network();
+    let images = noise(9, &[1, 3, 24, 20]);
+    let quantized = model.with_quantization(calibrated(&model, &images, Method::MinMax));
+    run(&quantized, &images, Precision::Int8, 1, None);
+    let folder = tempfile::tempdir().unwrap();
+    let error = quantized.save_packed(folder.path().join("bytes.swp")).unwrap_err().to_string();
+    assert!(error.contains("int8") && error.contains("mixed"), "{error}");
+}
+
 #[test]
 fn taps_of_narrow_sessions_are_floats() {
     let model = mixed_network();

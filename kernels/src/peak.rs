@@ -1,7 +1,7 @@
 //! The machine's peaks, measured: the FMA rate, what every "% of peak" is a percentage of, and how fast memory is read.
 
-use crate::bf16::{Bf16, Bf16Table};
-use crate::int8::{Int8, Int8Table};
+use crate::bf16::Bf16Table;
+use crate::int8::Int8Table;
 use crate::simd::F32x16;
 use crate::{Error, Isa, KernelTable};
 use std::hint::black_box;
@@ -84,8 +84,9 @@ pub fn measure_bf16_peak(table: &'static Bf16Table) -> f64 {
 ///
 /// # Safety
 /// The processor has the instruction set of B.
+#[cfg(feature = "bf16")]
 #[inline(always)]
-pub(crate) unsafe fn bf16_chain<B: Bf16, const C: usize>(rounds: u64) -> f32 {
+pub(crate) unsafe fn bf16_chain<B: crate::bf16::Bf16, const C: usize>(rounds: u64) -> f32 {
     // SAFETY: the caller says that the instruction set is there; the arrays hold sixteen words.
     unsafe {
         // Pairs of 2 and ½.
@@ -114,8 +115,9 @@ pub(crate) unsafe fn bf16_chain<B: Bf16, const C: usize>(rounds: u64) -> f32 {
 ///
 /// # Safety
 /// The processor has the instruction set of I.
+#[cfg(feature = "int8")]
 #[inline(always)]
-pub(crate) unsafe fn dot_chain<I: Int8, const C: usize>(rounds: u64) -> i32 {
+pub(crate) unsafe fn dot_chain<I: crate::int8::Int8, const C: usize>(rounds: u64) -> i32 {
     // SAFETY: the caller says that the instruction set is there; the arrays hold sixteen words.
     unsafe {
         let words = black_box([0x0102_0304i32; 16]);

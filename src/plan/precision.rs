@@ -16,9 +16,9 @@ pub enum Precision {
     /// Nothing is rounded further.
     #[default]
     F32,
-    /// bfloat16, with sums in f32. Convolutions that Winograd computes faster in f32 stay there.
+    /// bfloat16, with sums in f32 (feature `bf16`). Convolutions that Winograd computes faster in f32 stay there.
     Bf16,
-    /// Bytes, with exact sums. The model must have been quantised: see [`Model::with_quantization`](crate::Model::with_quantization).
+    /// Bytes, with exact sums (feature `int8`). The model must have been quantised: see [`Model::with_quantization`](crate::Model::with_quantization).
     Int8,
 }
 

@@ -1,7 +1,9 @@
 //! Plain Rust. Where the processor has fused multiply-add, the same code is also compiled with it: without that,
 //! `f32::mul_add` is a call into the C library, correct and slow.
 
+#[cfg(feature = "bf16")]
 pub(crate) mod bf16;
+#[cfg(feature = "int8")]
 pub(crate) mod int8;
 mod lanes;
 
