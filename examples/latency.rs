@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example latency -- --models resnet18,resnet50 --threads 1,2 --frames 3000 --hz 30 --busy 0
 //!
-//! Below each session is a fixed piece of arithmetic of the same length on as many threads, in turns with it, a frame for four of its own:
+//! Below each session is a fixed piece of arithmetic of the same length on as many threads, in turns with it, a frame for eight of its own:
 //! no session can be steadier than that, and the last column says what part of its processors' time the machine's host gave to others.
 //! `--busy N` starts N processes that compute all the time beside it. `tools/latency.py` puts other engines into the same run.
 
@@ -27,7 +27,10 @@ use stridewise::{Arch, Model, Session, SessionOptions, Tensor};
 static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Frames of a session before the arithmetic has its turn.
-const TURN: usize = 100;
+const TURN: usize = 500;
+
+/// Frames at the beginning of a turn that are not counted: what had its turn before has filled the caches.
+const WARM: usize = 5;
 
 struct Arguments {
     models: Vec<String>,
@@ -95,14 +98,16 @@ impl Camera {
         Ok(Camera { session, image, logits, arithmetic, frames: [Frames::new(frames), Frames::new(frames)] })
     }
 
-    /// Frames of the session, then a quarter as many of the arithmetic.
+    /// Frames of the session, then an eighth as many of the arithmetic.
     fn turn(&mut self, frames: usize, period: Duration) -> stridewise::Result<()> {
         let Camera { session, image, logits, arithmetic, frames: [own, fixed] } = self;
-        own.record(frames, period, |frame| {
+        let mut run = |frame: usize| {
             image.as_mut_slice()[frame % 1000] = 0.5;
             session.run_into(image.view(), logits)
-        })?;
-        fixed.record(frames.div_ceil(4), period, |_| {
+        };
+        Frames::new(WARM).record(WARM, period, &mut run)?;
+        own.record(frames, period, &mut run)?;
+        fixed.record(frames.div_ceil(8), period, |_| {
             arithmetic.run();
             Ok(())
         })
