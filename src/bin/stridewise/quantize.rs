@@ -32,7 +32,7 @@ pub struct Quantize {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     images: u32,
     /// How ranges are found: min-max, percentile[:N], entropy or mse
-    #[arg(long, value_name = "METHOD", default_value_t = Method::Percentile(0.9999))]
+    #[arg(long, value_name = "METHOD", default_value_t = Method::Mse)]
     method: Method,
     /// Keep this layer in f32; may be given several times
     #[arg(long, value_name = "NAME")]
