@@ -134,12 +134,8 @@ static CONV_TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] = [
     by_pixels!(12, counting::conv, 4),
 ];
 
-static DEPTHWISE: [GroupedFn; SHAPES.len()] = [
-    counting::depthwise_shaped::<0>,
-    counting::depthwise_shaped::<1>,
-    counting::depthwise_shaped::<2>,
-    counting::depthwise_shaped::<3>,
-];
+static DEPTHWISE: [GroupedFn; SHAPES.len()] =
+    [counting::depthwise_shaped::<0>, counting::depthwise_shaped::<1>, counting::depthwise_shaped::<2>, counting::depthwise_shaped::<3>];
 
 /// Kernels that count for this thread, then do what those of `original` do.
 fn counting(original: &'static KernelTable) -> &'static KernelTable {
