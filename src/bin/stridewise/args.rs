@@ -107,6 +107,11 @@ pub struct TunedRunArgs {
 }
 
 impl TunedRunArgs {
+    /// What it is run in.
+    pub fn precision(&self) -> Precision {
+        self.run.precision
+    }
+
     /// Options for a session.
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> Result<SessionOptions, Failure> {
         Ok(SessionOptions { tuning: self.tuning.load()?, ..self.run.options(batch, size) })
