@@ -3,14 +3,14 @@
 //! `run K` times K inferences, `output PATH` writes the logits, the end of the input ends the worker. Stdout carries nothing
 //! but answers.
 
-use crate::args::TuningArgs;
+use crate::args::{TuningArgs, load_file};
 use crate::output::{Done, Failure};
 use clap::Args;
 use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Arch, Isa, Model, Numerics, Session, SessionOptions, Tensor, Threads};
+use stridewise::{Arch, Isa, Numerics, Session, SessionOptions, Tensor, Threads};
 
 /// Serve a benchmark harness over stdin and stdout
 #[derive(Args)]
@@ -21,7 +21,7 @@ Answers one line of stdin with one line of stdout:
   output PATH    writes the logits as float32 .npy; ok
   (end of file)  exits")]
 pub struct BenchWorker {
-    /// Weights: a safetensors file
+    /// An ONNX file, or weights: a safetensors file
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// Input [N, C, H, W], float32; the whole of it is one batch
@@ -60,7 +60,7 @@ impl BenchWorker {
     pub fn execute(self) -> Done {
         let input = Tensor::<f32>::read_npy(&self.input)?;
         let start = Instant::now();
-        let model = Model::from_safetensors(self.arch, &self.model)?;
+        let model = load_file(&self.model, self.arch)?;
         let &[batch, _, h, w] = input.dims() else {
             let what = self.input.display().to_string();
             return Err(stridewise::Error::Shape { what, expected: "[N, C, H, W]".into(), found: input.shape().to_string() }.into());
