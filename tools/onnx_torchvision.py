@@ -97,6 +97,10 @@ def network(name):
             norm.bias.uniform_(-0.5, 0.5)
             norm.momentum = None
         for module in made.modules():
+            # What a block adds is less than what goes past it, as in trained networks: otherwise rounding errors grow from block to block,
+            # PyTorch's beyond the tolerance too.
+            if isinstance(module, (torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck)):
+                getattr(module, "bn3", module.bn2).weight.uniform_(0.1, 0.5)
             if hasattr(module, "layer_scale"):
                 module.layer_scale.uniform_(0.5, 1.5)
         made.train()
@@ -107,7 +111,8 @@ def network(name):
             size = SIZES.get(name, 224)
             made(torch.randn(4, 3, size, size))
             for norm in norms:
-                norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)
+                # In units of the channel's own spread: a channel of small numbers would become one of large ones.
+                norm.running_mean += 0.1 * torch.randn_like(norm.running_mean) * norm.running_var.sqrt()
                 norm.running_var *= torch.empty_like(norm.running_var).uniform_(0.7, 1.4)
     return made.eval()
 
