@@ -203,6 +203,10 @@ impl Model {
     #[cfg(feature = "packed")]
     pub fn save_packed(&self, path: impl AsRef<Path>) -> Result<()> {
         let model = &self.0;
+        if !model.graph.quantization.is_empty() {
+            let reason = "its file quantises it, and packed networks hold weights of f32 only".into();
+            return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
+        }
         let entries = model.packed.entries();
         if entries.is_empty() {
             let reason = "no session of it has been made, so that none of its weights are packed".into();
@@ -255,7 +259,7 @@ impl Model {
         })))
     }
 
-    /// The same network, to be computed in bytes as this says. It shares all but that.
+    /// The same network, to be computed in bytes as this says, unless its own file has said it already. It shares all but that.
     pub fn with_quantization(&self, quantization: Quantization) -> Model {
         let inner = &self.0;
         Model(Arc::new(Inner {
@@ -273,11 +277,26 @@ impl Model {
 
     /// How the network is computed in bytes, if that is known.
     pub fn quantization(&self) -> Option<&Quantization> {
-        self.0.quantization.as_deref()
+        let own = &self.0.graph.quantization;
+        if own.is_empty() { self.0.quantization.as_deref() } else { Some(own) }
     }
 
-    /// What a plan of a precision computes with.
-    pub(crate) fn arithmetic(&self, precision: Precision) -> Result<Arithmetic> {
+    /// Whether the network's own file says how it is computed in bytes: it then is in every session.
+    pub fn is_quantized(&self) -> bool {
+        !self.0.graph.quantization.is_empty()
+    }
+
+    /// What a plan of a precision computes a graph of this model with.
+    pub(crate) fn arithmetic(&self, precision: Precision, graph: &Graph) -> Result<Arithmetic> {
+        if !graph.quantization.is_empty() {
+            return match precision {
+                Precision::F32 | Precision::Int8 => Ok(Arithmetic::Int8(Arc::new(graph.quantization.clone()))),
+                Precision::Bf16 => Err(Error::InvalidArgument {
+                    argument: "precision bf16".into(),
+                    reason: format!("the file of {} quantises it to bytes", graph.name),
+                }),
+            };
+        }
         match precision {
             Precision::F32 => Ok(Arithmetic::F32),
             Precision::Bf16 => Ok(Arithmetic::Bf16),

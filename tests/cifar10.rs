@@ -3,7 +3,8 @@
 #![cfg(all(feature = "npy", feature = "builtin-model"))]
 
 use std::path::PathBuf;
-use stridewise::{Arch, Isa, Model, Numerics, SessionOptions, Shape, Tensor, Threads};
+use stridewise::quantize::{Calibrator, Method, Quantization};
+use stridewise::{Arch, Isa, Model, Numerics, Precision, SessionOptions, Shape, Tensor, Threads};
 
 fn data() -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
@@ -17,7 +18,11 @@ fn data() -> Option<PathBuf> {
 
 /// Logits for all images, 128 at a time.
 fn logits(model: &Model, numerics: Numerics, images: &Tensor<u8>) -> Vec<f32> {
-    let mut session = model.session(&SessionOptions { threads: Threads::Count(2), numerics, ..Default::default() }).unwrap();
+    logits_in(model, &SessionOptions { threads: Threads::Count(2), numerics, ..Default::default() }, images)
+}
+
+fn logits_in(model: &Model, options: &SessionOptions, images: &Tensor<u8>) -> Vec<f32> {
+    let mut session = model.session(options).unwrap();
     let image: usize = images.dims()[1..].iter().product();
     let mut logits = Vec::new();
     for batch in images.as_slice().chunks(128 * image) {
@@ -100,5 +105,38 @@ fn the_built_in_model_classifies_the_sample_pictures_on_every_isa() {
             count += 1;
         }
         assert!(count >= 6);
+    }
+}
+
+/// Scales by what the first images are.
+fn calibrated(model: &Model, images: &Tensor<u8>, count: usize) -> Quantization {
+    let image: usize = images.dims()[1..].iter().product();
+    let shape = Shape::new(&[count, 3, 32, 32]).unwrap();
+    let batch = Tensor::from_slice(shape, &images.as_slice()[..count * image]).unwrap();
+    let x = model.preprocessing().normalise_u8(batch.view()).unwrap();
+    let mut calibrator = Calibrator::default();
+    calibrator.observe("input", &x);
+    let mut session = model.session(&SessionOptions { batch: count, ..Default::default() }).unwrap();
+    session.run_with_taps(&x, &mut |name, value| calibrator.observe(name, &value)).unwrap();
+    calibrator.finish(Method::Mse)
+}
+
+#[test]
+fn int8_is_within_half_a_point_of_f32_and_bf16_within_a_tenth() {
+    let Some(data) = data() else { return };
+    let calibration = Tensor::<u8>::read_npy(data.join("exact1017_x.npy")).unwrap();
+    let images = Tensor::<u8>::read_npy(data.join("test_x.npy")).unwrap();
+    let labels = labels(data.join("test_y.npy"));
+    let trained = Model::from_safetensors(None, data.join("resnet20_option_a.safetensors")).unwrap();
+    for (name, model) in [("built-in", Model::builtin().unwrap()), ("option A", trained)] {
+        let model = model.with_quantization(calibrated(&model, &calibration, 256));
+        let top1 = |precision| {
+            let options = SessionOptions { threads: Threads::Count(2), precision, batch: 128, ..Default::default() };
+            100.0 * right(&logits_in(&model, &options, &images), &labels) as f64 / labels.len() as f64
+        };
+        let [single, bfloat, bytes] = [Precision::F32, Precision::Bf16, Precision::Int8].map(top1);
+        println!("{name}: f32 {single:.2} %, bf16 {bfloat:.2} %, int8 {bytes:.2} %");
+        assert!((single - bfloat).abs() <= 0.1, "{name}: bf16 {bfloat}, f32 {single}");
+        assert!(single - bytes <= 0.5, "{name}: int8 {bytes}, f32 {single}");
     }
 }

@@ -58,7 +58,7 @@ fn check(what: &str, channels: usize, copies: usize, build: &dyn Fn(&mut Build, 
     };
     let image = random(&[1, 3, h, w], 77);
     let twice = Tensor::from_slice(Shape::new(&[2, 3, h, w]).unwrap(), &[image.as_slice(), image.as_slice()].concat()).unwrap();
-    let mut one = session(1, 1);
+    let one = session(1, 1);
     let concatenations = one.steps().iter().filter(|step| step.op == "Concat").count();
     assert_eq!(concatenations, copies, "{what}:\n{}", one.explain());
     let expected = session(2, 1).run_named(&[("image", twice.view())]).unwrap();

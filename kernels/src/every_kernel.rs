@@ -5,7 +5,7 @@
 //! kernel they stand for. A kernel that no problem reaches, or of a family that nobody wrote a problem for, fails the test.
 
 use crate::conv::Winograd;
-use crate::conv::grouped_row::{GroupedArgs, GroupedKernels};
+use crate::conv::grouped_row::{GroupedArgs, GroupedFn, GroupedKernels, SHAPES};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::elementwise::Elementwise;
 use crate::function::blend::BlendArgs;
@@ -134,6 +134,9 @@ static CONV_TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] = [
     by_pixels!(12, counting::conv, 4),
 ];
 
+static DEPTHWISE: [GroupedFn; SHAPES.len()] =
+    [counting::depthwise_shaped::<0>, counting::depthwise_shaped::<1>, counting::depthwise_shaped::<2>, counting::depthwise_shaped::<3>];
+
 /// Kernels that count for this thread, then do what those of `original` do.
 fn counting(original: &'static KernelTable) -> &'static KernelTable {
     ORIGINAL.set(original);
@@ -146,12 +149,7 @@ fn counting(original: &'static KernelTable) -> &'static KernelTable {
         conv_tile,
         grouped: GroupedKernels {
             depthwise_any: counting::depthwise_any,
-            depthwise_shaped: [
-                counting::depthwise_shaped::<0>,
-                counting::depthwise_shaped::<1>,
-                counting::depthwise_shaped::<2>,
-                counting::depthwise_shaped::<3>,
-            ],
+            depthwise_shaped: &DEPTHWISE[..original.grouped.depthwise_shaped.len()],
             groups: [counting::groups::<0>, counting::groups::<1>],
         },
         winograd_f2: (counting::winograd_f2_input, counting::winograd_f2_output),

@@ -49,7 +49,7 @@ pub struct Kernel {
 
 /// Instantiates every generic kernel for one vector type, inside functions with the given target features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], fma_chains $chains:literal) => {
+    ($(#[$features:meta])? $vector:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], depthwise $depthwise:ident, fma_chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::grouped_row::{self, GroupedArgs};
@@ -64,7 +64,7 @@ macro_rules! instantiate {
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<$vector, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<$vector>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_shaped<KW, S>(args: &GroupedArgs) = grouped_row::shaped::<$vector, KW, S>);
+            $crate::table::instantiate!(@$depthwise [$(#[$features])?] $vector);
             $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<$vector, G>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_input<>(args: &InputArgs) = winograd_transform::input::<$vector, F2>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_output<>(args: &OutputArgs) = winograd_transform::output::<$vector, F2>);
@@ -110,7 +110,7 @@ macro_rules! instantiate {
             isa: $isa,
             name: $name,
             conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
-            grouped: $crate::table::grouped!(kernels),
+            grouped: $crate::table::grouped!(kernels, $depthwise),
             winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
             winograd_f4: (kernels::winograd_f4_input, kernels::winograd_f4_output),
             pool_max: kernels::pool_max,
@@ -132,6 +132,10 @@ macro_rules! instantiate {
             read_sum: kernels::read_sum,
         };
     };
+    (@any [$(#[$features:meta])?] $products:ty) => {};
+    (@shaped [$(#[$features:meta])?] $products:ty) => {
+        $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_shaped<KW, S>(args: &GroupedArgs) = grouped_row::shaped::<$products, KW, S>);
+    };
     (@kernel [$(#[$features:meta])?] $name:ident<$($generic:ident),*>($args:ident: $ty:ty) $(-> $result:ty)? = $body:expr) => {
         /// # Safety
         /// As the generic kernel of the same name says.
@@ -144,17 +148,23 @@ macro_rules! instantiate {
 }
 pub(crate) use instantiate;
 
-/// The row kernels of a module that has them.
+/// The row kernels of a module that has them: with depthwise kernels for the commonest shapes, or with that for any shape alone.
 macro_rules! grouped {
-    ($module:ident) => {
+    ($module:ident, any) => {
+        $crate::table::grouped!(@ $module, &[])
+    };
+    ($module:ident, shaped) => {
+        $crate::table::grouped!(@ $module, &[
+            $module::depthwise_shaped::<3, 1>,
+            $module::depthwise_shaped::<3, 2>,
+            $module::depthwise_shaped::<5, 1>,
+            $module::depthwise_shaped::<5, 2>,
+        ])
+    };
+    (@ $module:ident, $shaped:expr) => {
         $crate::conv::grouped_row::GroupedKernels {
             depthwise_any: $module::depthwise_any,
-            depthwise_shaped: [
-                $module::depthwise_shaped::<3, 1>,
-                $module::depthwise_shaped::<3, 2>,
-                $module::depthwise_shaped::<5, 1>,
-                $module::depthwise_shaped::<5, 2>,
-            ],
+            depthwise_shaped: $shaped,
             groups: [$module::groups::<4>, $module::groups::<8>],
         }
     };
@@ -247,7 +257,7 @@ impl KernelTable {
             isa,
             name,
             conv_tile,
-            grouped: _,
+            grouped,
             winograd_f2: _,
             winograd_f4: _,
             pool_max: _,
@@ -266,7 +276,8 @@ impl KernelTable {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), entry("conv", format!("-{}x{}", p + 1, 16 * (b + 1))))));
         }
         list.push((depthwise_entry(0), entry("depthwise", String::new())));
-        list.extend(SHAPES.iter().enumerate().map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("depthwise", format!("-k{kw}s{s}")))));
+        let shaped = SHAPES.iter().take(grouped.depthwise_shaped.len()).enumerate();
+        list.extend(shaped.map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("depthwise", format!("-k{kw}s{s}")))));
         list.extend(GROUPS.iter().enumerate().map(|(i, g)| (groups_entry(i), entry("groups", format!("-{g}")))));
         let rows: [&str; ROWS] = ["pool_max", "pool_mean", "add", "clamp", "affine", "winograd_f2", "winograd_f4"];
         list.extend(rows.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));

@@ -79,6 +79,8 @@ const CASES: &[Case] = &[
     (Unary::Not, |x| f64::from(u8::from(x == 0.0)), 0.0),
     (Unary::IsNan, |x| f64::from(u8::from(x.is_nan())), 0.0),
     (Unary::Identity, |x| x, 0.0),
+    // A step that is a power of two: no quotient is rounded.
+    (Unary::FakeQuantize { step: 0.25, low: -128.0, high: 127.0 }, |x| (x / 0.25).round_ties_even().clamp(-128.0, 127.0) * 0.25, 0.0),
 ];
 
 fn map(table: &'static KernelTable, f: Unary, x: &[f32]) -> Vec<f32> {
@@ -161,7 +163,8 @@ fn gelu_is_close_relative_to_its_argument() {
 fn every_table_and_a_single_number_give_the_same_bits() {
     let x: Vec<f32> = arguments().into_iter().step_by(101).chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0]).collect();
     let others = [Unary::Gelu, Unary::GeluTanh, Unary::HardSwish, Unary::Swish { alpha: 1.5 }, Unary::Selu { alpha: 1.67, gamma: 1.05 }];
-    let more = [Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, Unary::Affine { scale: 0.3, shift: -1.0 }];
+    let quantized = Unary::FakeQuantize { step: 0.037, low: -3.0, high: 252.0 };
+    let more = [Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, Unary::Affine { scale: 0.3, shift: -1.0 }, quantized];
     for f in CASES.iter().map(|c| c.0).chain(others).chain(more) {
         let single: Vec<f32> = x.iter().map(|&x| f.apply(x)).collect();
         for table in KernelTable::all() {
@@ -177,7 +180,7 @@ fn limits_and_nan() {
         let nan = f.apply(f32::NAN);
         let expected = match f {
             Unary::IsNan => Some(1.0),
-            Unary::Not => Some(0.0),
+            Unary::Not | Unary::FakeQuantize { .. } => Some(0.0),
             Unary::ThresholdedRelu { .. } => Some(f32::NAN),
             _ => None,
         };

@@ -291,7 +291,7 @@ fn quantised_weights_are_close_to_the_floats() {
     let from = Geometry::new(Layout::Nchw64c, [1, 70, 6, 5], Algorithm::Direct.required_halo(&p)).unwrap().with_zero_point(zero).unwrap();
     let to = Geometry::new(Layout::Nchw16c, [1, 40, 6, 5], Halo::NONE).unwrap();
     let exact = stridewise_kernels::reference::convolution(&p, &floats, &weight, Some(&bias));
-    let input = |scale| QuantizedInput { scale, zero, means: &[] };
+    let input = |scale| QuantizedInput { scale, zero, means: &[], steps: &[] };
     for table in KernelTable::all() {
         let packed = PackedWeights::pack_quantized(
             table,
@@ -339,7 +339,7 @@ fn biases_make_up_for_rounded_weights() {
     let to = Geometry::new(Layout::Nchw16c, [1, 16, 1, 1], Halo::NONE).unwrap();
     let table = KernelTable::all()[0];
     let errors = |means: &[f32]| {
-        let input = QuantizedInput { scale, zero, means };
+        let input = QuantizedInput { scale, zero, means, steps: &[] };
         let layout = Layout::Nchw64c;
         let packed =
             PackedWeights::pack_quantized(table, &p, Algorithm::Direct, layout, &weight[..], Some(&bias), &input, &Inline).unwrap();
@@ -354,7 +354,7 @@ fn biases_make_up_for_rounded_weights() {
     // In units of the bias, which is rounded to the nearest.
     assert!(errors(&means) <= 0.51, "{}", errors(&means));
     assert!(errors(&[]) > 10.0, "{}", errors(&[]));
-    let few = QuantizedInput { scale, zero, means: &means[1..] };
+    let few = QuantizedInput { scale, zero, means: &means[1..], steps: &[] };
     assert!(PackedWeights::pack_quantized(table, &p, Algorithm::Direct, Layout::Nchw64c, &weight[..], None, &few, &Inline).is_err());
 }
 

@@ -19,6 +19,7 @@ pub(crate) use weight::{PackRequest, ScaledWeight, mixed};
 pub use weight::{StoredWeight, Weight};
 
 use crate::error::{Error, Result};
+use crate::quantize::Quantization;
 use crate::tensor::Tensor;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -73,6 +74,9 @@ pub struct Graph {
     pub(crate) output_names: Vec<String>,
     #[cfg_attr(feature = "packed", serde(skip))]
     node_names: HashSet<String>,
+    /// How the network is computed in bytes, where its own file says so; packed networks say nothing of it.
+    #[cfg_attr(feature = "packed", serde(skip))]
+    pub(crate) quantization: Quantization,
 }
 
 impl Graph {
@@ -95,6 +99,7 @@ impl Graph {
             outputs: Vec::new(),
             output_names: Vec::new(),
             node_names: HashSet::new(),
+            quantization: Quantization::default(),
         }
     }
 

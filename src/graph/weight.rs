@@ -25,6 +25,8 @@ pub struct Weight {
     factors: Option<Arc<[f64]>>,
     /// Of the elements, where those of one node are not the same in every graph of a model.
     content: u64,
+    /// What a step is worth in each output channel, where the weights are whole numbers of steps that signed bytes hold.
+    steps: Option<Arc<[f32]>>,
 }
 
 #[derive(Clone)]
@@ -39,7 +41,7 @@ enum Source {
 impl Weight {
     /// Weights of a shape that are kept elsewhere.
     pub fn stored(shape: Shape, source: Arc<dyn StoredWeight>) -> Weight {
-        Weight { shape, source: Source::Stored(source), factors: None, content: 0 }
+        Weight { shape, source: Source::Stored(source), factors: None, content: 0, steps: None }
     }
 
     /// The shape, OC first.
@@ -57,6 +59,21 @@ impl Weight {
         let before = self.factors.take();
         let before = before.as_deref().unwrap_or(&[]).iter().copied().chain(std::iter::repeat(1.0));
         self.factors = Some(factors.iter().zip(before).map(|(new, old)| new * old).collect());
+        if let Some(steps) = &mut self.steps {
+            *steps = steps.iter().zip(factors).map(|(step, factor)| (f64::from(*step) * factor.abs()) as f32).collect();
+        }
+    }
+
+    /// The same weights, which are known to be whole numbers of these steps, one for each output channel.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn with_steps(mut self, steps: Option<Arc<[f32]>>) -> Weight {
+        self.steps = steps.filter(|steps| Some(&steps.len()) == self.dims().first());
+        self
+    }
+
+    /// What a step is worth in each output channel, where the weights are whole numbers of steps that signed bytes hold.
+    pub(crate) fn steps(&self) -> Option<&[f32]> {
+        self.steps.as_deref()
     }
 
     /// Weights whose fingerprint tells them from others of the same node.
@@ -193,7 +210,7 @@ impl From<Tensor<f32>> for Weight {
 
 impl From<Arc<Tensor<f32>>> for Weight {
     fn from(tensor: Arc<Tensor<f32>>) -> Weight {
-        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None, content: 0 }
+        Weight { shape: tensor.shape(), source: Source::Memory(tensor), factors: None, content: 0, steps: None }
     }
 }
 
@@ -223,6 +240,6 @@ impl serde::Serialize for Weight {
 impl<'de> serde::Deserialize<'de> for Weight {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Weight, D::Error> {
         let Described { shape, factors, content } = Described::deserialize(deserializer)?;
-        Ok(Weight { shape, source: Source::Packed, factors: factors.map(Arc::from), content })
+        Ok(Weight { shape, source: Source::Packed, factors: factors.map(Arc::from), content, steps: None })
     }
 }

@@ -7,6 +7,7 @@ mod fold_affine;
 mod fuse_activation;
 mod fuse_pad;
 mod fuse_residual;
+mod quantized;
 mod reshapes;
 mod spelled_out;
 
@@ -24,6 +25,7 @@ pub fn optimise(mut graph: Graph) -> Result<Graph> {
     let shapes = fixed.then_some(&shapes[..]);
     dead_nodes::remove_identities(&mut graph);
     if let Some(shapes) = shapes {
+        quantized::name_ops(&mut graph, shapes);
         reshapes::run(&mut graph, shapes);
         fuse_pad::run(&mut graph);
     }
@@ -33,6 +35,7 @@ pub fn optimise(mut graph: Graph) -> Result<Graph> {
     }
     fuse_residual::run(&mut graph, shapes);
     fuse_activation::run(&mut graph);
+    quantized::run(&mut graph);
     dead_nodes::remove_unread(&mut graph);
     Ok(graph)
 }

@@ -3,7 +3,7 @@
 use super::layout::{Form, Forms};
 use super::{Request, algorithm};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Op, ValueId};
+use crate::graph::{Graph, Op, TensorOp, ValueId};
 use crate::quantize::{ActivationScale, Quantization};
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use stridewise_kernels::conv::{Algorithm, Winograd};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Precision {
-    /// Nothing is rounded further.
+    /// Nothing is rounded further than the network's own file says: one that is quantised already is computed in bytes.
     #[default]
     F32,
     /// bfloat16, with sums in f32. Convolutions that Winograd computes faster in f32 stay there.
@@ -108,7 +108,7 @@ impl Forms {
         for (index, node) in graph.nodes().iter().enumerate() {
             let Some(&x) = node.inputs.first() else { continue };
             // The largest of some bytes is one of them, and so is what only has another shape.
-            if matches!(node.op, Op::MaxPool(_) | Op::Flatten | Op::Identity | Op::Dropout) {
+            if matches!(node.op, Op::MaxPool(_) | Op::Flatten | Op::Identity | Op::Dropout | Op::Tensor(TensorOp::Reshape(_))) {
                 self.scales[node.output.0] = self.scales[x.0];
             }
             let known = |value: ValueId| self.scales[value.0].is_some();
@@ -147,7 +147,9 @@ impl Forms {
             }
             let convolves = matches!(node.op, Op::Conv { .. } | Op::Gemm { .. });
             let narrow = !convolves || wanted[output.0] == Some(form) && !outputs.contains(&output);
-            let possible = form != Form::Bytes || self.scales[output.0].is_some();
+            // A residual is added in bytes, too.
+            let scaled = |v: &ValueId| self.scales[v.0].is_some();
+            let possible = form != Form::Bytes || scaled(&output) && node.inputs.iter().all(scaled);
             self.home[output.0] = if narrow && possible { form } else { Form::Blocked };
         }
     }

@@ -53,9 +53,11 @@ impl Builder<'_> {
         let means = if means.len() == problem.c { means } else { &[] };
         let mut key = PackedKey::new(&node.name, weight, *bias, table.isa(), problem, choice.algorithm, input.layout());
         key.mix(
-            [u64::from(from.scale.to_bits()), u64::from(from.zero_point)].into_iter().chain(means.iter().map(|m| u64::from(m.to_bits()))),
+            [u64::from(from.scale.to_bits()), u64::from(from.zero_point)]
+                .into_iter()
+                .chain(means.iter().chain(weight.steps().unwrap_or_default()).map(|m| u64::from(m.to_bits()))),
         );
-        let quantized = QuantizedInput { scale: from.scale, zero: from.zero_point, means };
+        let quantized = QuantizedInput { scale: from.scale, zero: from.zero_point, means, steps: weight.steps().unwrap_or_default() };
         let weights = self.packed.get_or_insert(key, |_| {
             let (layout, executor, source) = (input.layout(), self.request.executor, weight.source(&node.name));
             PackedWeights::pack_quantized(table, problem, choice.algorithm, layout, &source, *bias, &quantized, executor)

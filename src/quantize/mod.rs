@@ -57,6 +57,11 @@ impl Quantization {
         self.values.get(name)
     }
 
+    /// Whether no value has a scale.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Values that have a scale.
     pub fn values(&self) -> impl Iterator<Item = (&str, &ValueScale)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))

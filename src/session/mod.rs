@@ -16,7 +16,7 @@ pub use tune::TunedProblem;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::model::{Model, PackedCache};
-use crate::plan::{self, Plan, Preference, Request, Setting, Source};
+use crate::plan::{self, Arithmetic, Plan, Preference, Request, Setting, Source};
 use crate::tensor::{Shape, Tensor, TensorView, TensorViewMut};
 use limits::Limits;
 use std::sync::Arc;
@@ -125,12 +125,12 @@ impl Session {
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
-        let arithmetic = model.arithmetic(options.precision)?;
+        let arithmetic = model.arithmetic(options.precision, &graph)?;
         let request = Request { shapes, table, numerics, arithmetic, preference, executor: &pool, max_memory };
         let plan = Plan::new(&graph, &request, packed)?;
         let [arena, scratch] = buffers(&plan)?;
         let (model, tuning, limits) = (model.clone(), options.tuning.clone(), Limits::default());
-        let precision = options.precision;
+        let precision = if matches!(request.arithmetic, Arithmetic::Int8(_)) { Precision::Int8 } else { options.precision };
         Ok(Session { model, graph, pool, table, numerics, precision, tuning, max_memory, plan, arena, scratch, limits })
     }
 
@@ -316,7 +316,7 @@ impl Session {
             shapes: shapes.to_vec(),
             table: self.table,
             numerics: self.numerics,
-            arithmetic: self.model.arithmetic(self.precision)?,
+            arithmetic: self.model.arithmetic(self.precision, &graph)?,
             preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
             executor: &self.pool,
             max_memory: self.max_memory,

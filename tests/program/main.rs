@@ -6,6 +6,7 @@ mod commands;
 mod compare;
 mod onnx;
 mod profile;
+mod quantize;
 mod tune;
 
 use serde_json::Value;

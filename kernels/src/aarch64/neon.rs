@@ -120,5 +120,6 @@ crate::table::instantiate!(
     crate::Isa::Neon,
     name "neon",
     tiles [1 x 6],
+    depthwise shaped,
     fma_chains 6
 );

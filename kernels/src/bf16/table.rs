@@ -33,7 +33,7 @@ pub struct Bf16Table {
 /// Instantiates every kernel of bfloat16 for one implementation of [`Bf16`](super::Bf16), inside functions with the given target
 /// features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $bf16:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], chains $chains:literal) => {
+    ($(#[$features:meta])? $bf16:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], depthwise $depthwise:ident, chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::grouped_row::{self, GroupedArgs};
@@ -42,15 +42,15 @@ macro_rules! instantiate {
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<Halves<$bf16>, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<Halves<$bf16>>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_shaped<KW, S>(args: &GroupedArgs) = grouped_row::shaped::<Halves<$bf16>, KW, S>);
+            $crate::table::instantiate!(@$depthwise [$(#[$features])?] Halves<$bf16>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<Halves<$bf16>, G>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_max<>(args: &PoolArgs) = row::pool_max::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_mean<>(args: &PoolArgs) = row::pool_mean::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] clamp<>(args: &RowArgs) = row::clamp::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] affine<>(args: &RowArgs) = row::affine::<Halves<$bf16>>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] narrow<>(args: &RowArgs) = row::convert::<Vector, Halves<$bf16>>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] widen<>(args: &RowArgs) = row::convert::<Halves<$bf16>, Vector>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] narrow<>(args: &RowArgs) = row::convert::<<$bf16 as $crate::bf16::Bf16>::Float, Halves<$bf16>>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] widen<>(args: &RowArgs) = row::convert::<Halves<$bf16>, <$bf16 as $crate::bf16::Bf16>::Float>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] chain<>(rounds: u64) -> f32 = $crate::peak::bf16_chain::<$bf16, $chains>);
         }
 
@@ -59,7 +59,7 @@ macro_rules! instantiate {
             isa: $isa,
             name: $name,
             conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
-            grouped: $crate::table::grouped!(kernels),
+            grouped: $crate::table::grouped!(kernels, $depthwise),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
             add: kernels::add,
@@ -133,7 +133,7 @@ impl Bf16Table {
             isa,
             name,
             conv_tile,
-            grouped: _,
+            grouped,
             pool_max: _,
             pool_mean: _,
             add: _,
@@ -151,8 +151,8 @@ impl Bf16Table {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), kernel(p))));
         }
         list.push((depthwise_entry(0), entry("bf16_depthwise", String::new())));
-        let shaped = SHAPES.iter().enumerate().map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("bf16_depthwise", format!("-k{kw}s{s}"))));
-        list.extend(shaped);
+        let shaped = SHAPES.iter().take(grouped.depthwise_shaped.len()).enumerate();
+        list.extend(shaped.map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("bf16_depthwise", format!("-k{kw}s{s}")))));
         list.extend(GROUPS.iter().enumerate().map(|(i, g)| (groups_entry(i), entry("bf16_groups", format!("-{g}")))));
         list.extend(ROWS.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list

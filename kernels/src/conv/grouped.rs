@@ -22,10 +22,8 @@ fn kernel(conv: &Conv) -> GroupedFn {
         return kernels.groups[index];
     }
     let shape = (conv.problem.kernel[1], conv.problem.stride[1]);
-    match SHAPES.iter().position(|s| *s == shape && conv.problem.dilation[1] == 1) {
-        Some(index) => kernels.depthwise_shaped[index],
-        None => kernels.depthwise_any,
-    }
+    let index = SHAPES.iter().position(|s| *s == shape && conv.problem.dilation[1] == 1);
+    index.and_then(|i| kernels.depthwise_shaped.get(i).copied()).unwrap_or(kernels.depthwise_any)
 }
 
 /// Computes the blocks in `tiles` for the output pixels in `pixels`, numbered through all images.

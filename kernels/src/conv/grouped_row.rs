@@ -92,8 +92,8 @@ impl<V: F32x16> Channelwise for V {
 pub(crate) struct GroupedKernels {
     /// Depthwise rows of any shape.
     pub depthwise_any: GroupedFn,
-    /// Depthwise rows, in the order of [`SHAPES`].
-    pub depthwise_shaped: [GroupedFn; SHAPES.len()],
+    /// Depthwise rows, in the order of [`SHAPES`]; none where it is not worth the code.
+    pub depthwise_shaped: &'static [GroupedFn],
     /// Rows of groups of channels, in the order of [`GROUPS`].
     pub groups: [GroupedFn; GROUPS.len()],
 }

@@ -13,23 +13,28 @@ pub struct QuantizedInput<'a> {
     /// The mean of each input channel, or nothing. What rounding the weights adds to each output on the average is then taken off the
     /// bias (Nagel et al., Data-free quantization through weight equalization and bias correction, 2019, section 4.2).
     pub means: &'a [f32],
+    /// For each output channel what a step of its weights is worth, where they are whole numbers of steps already; or nothing: then it
+    /// follows from the largest.
+    pub steps: &'a [f32],
 }
 
 /// A bias is no more than this many units: sums of products have as much again.
 const LARGEST_BIAS: f32 = (1 << 29) as f32;
 
-/// The scale of a channel whose largest weight and bias are so large, for inputs of a scale. Weights become −127 to 127.
-fn scale_of(largest: f32, bias: f32, input_scale: f32) -> f32 {
-    (largest / 127.0).max(bias.abs() / input_scale / LARGEST_BIAS).max(f32::MIN_POSITIVE)
+/// The scale of a channel whose weights should have such a step, for inputs of a scale: coarser where its bias needs more units than
+/// there are.
+fn scale_of(step: f32, bias: f32, input_scale: f32) -> f32 {
+    step.max(bias.abs() / input_scale / LARGEST_BIAS).max(f32::MIN_POSITIVE)
 }
 
 impl PackedWeights {
-    /// Quantises weights `[OC, C/groups, KH, KW]` and a bias `[OC]`, and packs them, for an input of bytes. The weights of an output channel are divided by their [`PackedWeights::weight_scales`], the bias by that times
-    /// the input's scale, and rounded to the nearest integers, ties to even.
+    /// Quantises weights `[OC, C/groups, KH, KW]` and a bias `[OC]`, and packs them, for an input of bytes. The weights of an output
+    /// channel are divided by their [`PackedWeights::weight_scales`], the bias by that times the input's scale, and rounded to the nearest
+    /// integers, ties to even.
     ///
     /// # Errors
-    /// As [`PackedWeights::pack_int8`], what the source refuses, and when the scale is no positive number, a weight is not finite, or there is not
-    /// one mean for each input channel.
+    /// As [`PackedWeights::pack_int8`], what the source refuses, and when a scale is no positive number, a weight is not finite, or there
+    /// is not one mean for each input channel and one step for each output channel.
     #[allow(clippy::too_many_arguments)]
     pub fn pack_quantized<S: WeightSource + ?Sized>(
         table: &'static KernelTable,
@@ -43,12 +48,16 @@ impl PackedWeights {
     ) -> Result<PackedWeights, S::Error> {
         algorithm.check(problem, layout)?;
         let refuse = |reason: String| Error::Problem { problem: problem.to_string(), reason };
-        let QuantizedInput { scale: input_scale, zero, means } = *input;
+        let QuantizedInput { scale: input_scale, zero, means, steps } = *input;
         if !(input_scale.is_finite() && input_scale > 0.0) {
             return Err(refuse(format!("the input's scale is {input_scale}")).into());
         }
         if !means.is_empty() && (means.len() != problem.c || means.iter().any(|m| !m.is_finite())) {
             return Err(refuse(format!("{} means, or one that is not finite, for {} input channels", means.len(), problem.c)).into());
+        }
+        if !steps.is_empty() && (steps.len() != problem.oc || steps.iter().any(|s| !(s.is_finite() && *s >= 0.0))) {
+            let reason = format!("{} steps, or one that is no positive number, for {} output channels", steps.len(), problem.oc);
+            return Err(refuse(reason).into());
         }
         if let Some(b) = bias
             && b.len() != problem.oc
@@ -66,8 +75,9 @@ impl PackedWeights {
             let values = source.read(o * row..(o + 1) * row, &mut buffer)?;
             let mut bias = bias.map_or(0.0, |b| b[o]);
             let largest = values.iter().fold(0.0f32, |m, w| if w.is_finite() { m.max(w.abs()) } else { f32::INFINITY });
-            let scale = scale_of(largest, bias, input_scale);
-            if values.len() != row || !scale.is_finite() {
+            // Weights become −127 to 127.
+            let scale = scale_of(steps.get(o).copied().unwrap_or(largest / 127.0), bias, input_scale);
+            if values.len() != row || !scale.is_finite() || !largest.is_finite() {
                 return Err(refuse(format!("the weights or the bias of output channel {o} are not finite, or too few")).into());
             }
             weights.extend(values.iter().map(|w| (w / scale).round_ties_even() as i8));

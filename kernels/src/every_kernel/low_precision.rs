@@ -5,7 +5,7 @@ use super::harness::bytes::{byte_buffer_of, byte_noise, bytes_of, exact_sums, re
 use super::harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of};
 use super::harness::{Guarded, buffer_of, dense_of, noise};
 use crate::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
-use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedKernels, SHAPES, TILE};
+use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedFn, GroupedKernels, SHAPES, TILE};
 use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn};
 use crate::conv::{Algorithm, Conv, PackedWeights, Requantize, Residual};
 use crate::elementwise::Elementwise;
@@ -58,11 +58,14 @@ macro_rules! counting_convolutions {
         pub static TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] =
             [by_pixels!(12, conv, 1), by_pixels!(12, conv, 2), by_pixels!(12, conv, 3), by_pixels!(12, conv, 4)];
 
-        pub const GROUPED: GroupedKernels = GroupedKernels {
-            depthwise_any,
-            depthwise_shaped: [depthwise_shaped::<0>, depthwise_shaped::<1>, depthwise_shaped::<2>, depthwise_shaped::<3>],
-            groups: [groups::<0>, groups::<1>],
-        };
+        static DEPTHWISE: [GroupedFn; SHAPES.len()] =
+            [depthwise_shaped::<0>, depthwise_shaped::<1>, depthwise_shaped::<2>, depthwise_shaped::<3>];
+
+        /// As many kernels as a table has.
+        pub fn grouped(original: &GroupedKernels) -> GroupedKernels {
+            let depthwise_shaped = &DEPTHWISE[..original.depthwise_shaped.len()];
+            GroupedKernels { depthwise_any, depthwise_shaped, groups: [groups::<0>, groups::<1>] }
+        }
 
         /// As many tiles as a table has.
         pub fn tiles(original: &[&[TileFn]]) -> &'static [&'static [TileFn]] {
@@ -119,7 +122,7 @@ mod int8 {
             name: original.name,
             offset: original.offset,
             conv_tile: tiles(original.conv_tile),
-            grouped: GROUPED,
+            grouped: grouped(&original.grouped),
             pool_max,
             pool_mean,
             add,
@@ -159,7 +162,7 @@ mod bf16 {
             isa: original.isa,
             name: original.name,
             conv_tile: tiles(original.conv_tile),
-            grouped: GROUPED,
+            grouped: grouped(&original.grouped),
             pool_max: pool::<0>,
             pool_mean: pool::<1>,
             add: row::<0>,

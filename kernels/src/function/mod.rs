@@ -66,7 +66,7 @@ pub(crate) use numbered;
 /// As many as there are unary kernels.
 macro_rules! every_unary {
     ($module:ident::$f:ident) => {
-        $crate::function::numbered!($module::$f, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36])
+        $crate::function::numbered!($module::$f, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37])
     };
 }
 pub(crate) use every_unary;

@@ -28,7 +28,7 @@ kinds! {
     Softplus = "softplus", Softsign = "softsign", ThresholdedRelu = "thresholded_relu", Exp = "exp", Log = "log", Sqrt = "sqrt",
     Abs = "abs", Neg = "neg", Reciprocal = "reciprocal", Sign = "sign", Floor = "floor", Ceil = "ceil", Round = "round", Not = "not",
     IsNan = "is_nan", Square = "square", Cube = "cube", Root = "root", Power = "power", Affine = "affine", Identity = "identity", Trunc = "trunc",
-    Half = "half", Bfloat = "bfloat",
+    Half = "half", Bfloat = "bfloat", FakeQuantize = "fake_quantize",
 }
 
 /// How many unary kernels a table has.
@@ -153,6 +153,16 @@ pub enum Unary {
         /// Summand.
         shift: f32,
     },
+    /// `step · n` of the nearest integer n, ties to even, that is neither below `low` nor above `high`: what quantisation and its
+    /// inverse leave of a number. NaN becomes 0.
+    FakeQuantize {
+        /// What a step is worth.
+        step: f32,
+        /// The least n.
+        low: f32,
+        /// The greatest n.
+        high: f32,
+    },
 }
 
 impl Unary {
@@ -204,6 +214,7 @@ impl Unary {
             Unary::Power { exponent: -1.0 } => plain(Kind::Reciprocal),
             Unary::Power { exponent } => (Kind::Power, [exponent, 0.0, 0.0]),
             Unary::Affine { scale, shift } => (Kind::Affine, [scale, shift, 0.0]),
+            Unary::FakeQuantize { step, low, high } => (Kind::FakeQuantize, [step, low, high]),
         }
     }
 
@@ -291,6 +302,7 @@ pub(crate) unsafe fn evaluate<V: Lanes, const K: usize>(x: V, p: &[V; 3]) -> V {
             Kind::Root => x.if_equal(V::splat(f32::NEG_INFINITY), V::splat(f32::INFINITY), x.add(zero).sqrt()),
             Kind::Power => super::lane_by_lane(x, p[0], math::power),
             Kind::Affine => x.fma(p[0], p[1]),
+            Kind::FakeQuantize => x.if_nan(zero, x).div(p[0]).round_even().at_least(p[1]).at_most(p[2]).mul(p[0]),
         }
     }
 }

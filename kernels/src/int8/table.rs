@@ -32,7 +32,7 @@ pub struct Int8Table {
 
 /// Instantiates every kernel of bytes for one implementation of [`Int8`](super::Int8), inside functions with the given target features.
 macro_rules! instantiate {
-    ($(#[$features:meta])? $int8:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], chains $chains:literal) => {
+    ($(#[$features:meta])? $int8:ty, $isa:expr, name $name:literal, tiles [$($blocks:literal x $pixels:tt),+], depthwise $depthwise:ident, chains $chains:literal) => {
         mod kernels {
             use super::*;
             use $crate::conv::grouped_row::{self, GroupedArgs};
@@ -42,7 +42,7 @@ macro_rules! instantiate {
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<Bytes<$int8>, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<Bytes<$int8>>);
-            $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_shaped<KW, S>(args: &GroupedArgs) = grouped_row::shaped::<Bytes<$int8>, KW, S>);
+            $crate::table::instantiate!(@$depthwise [$(#[$features])?] Bytes<$int8>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<Bytes<$int8>, G>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_max<>(args: &PoolArgs) = rows::pool_max::<$int8>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_mean<>(args: &MeanArgs) = rows::pool_mean::<$int8>);
@@ -59,7 +59,7 @@ macro_rules! instantiate {
             name: $name,
             offset: <$int8 as Int8>::OFFSET,
             conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
-            grouped: $crate::table::grouped!(kernels),
+            grouped: $crate::table::grouped!(kernels, $depthwise),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
             add: kernels::add,
@@ -89,7 +89,7 @@ impl Int8Table {
         {
             use crate::x86_64::{avx2, avx512};
             if Isa::Avx2.is_available() {
-                all.extend([&crate::portable::int8::fused::TABLE, &avx2::int8::pairs::TABLE]);
+                all.push(&avx2::int8::pairs::TABLE);
                 if std::arch::is_x86_feature_detected!("avxvnni") {
                     all.push(&avx2::int8::vnni::TABLE);
                 }
@@ -139,7 +139,7 @@ impl Int8Table {
             name,
             offset: _,
             conv_tile,
-            grouped: _,
+            grouped,
             pool_max: _,
             pool_mean: _,
             add: _,
@@ -156,8 +156,8 @@ impl Int8Table {
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), kernel(p))));
         }
         list.push((depthwise_entry(0), entry("int8_depthwise", String::new())));
-        let shaped = SHAPES.iter().enumerate().map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("int8_depthwise", format!("-k{kw}s{s}"))));
-        list.extend(shaped);
+        let shaped = SHAPES.iter().take(grouped.depthwise_shaped.len()).enumerate();
+        list.extend(shaped.map(|(i, (kw, s))| (depthwise_entry(1 + i), entry("int8_depthwise", format!("-k{kw}s{s}")))));
         list.extend(GROUPS.iter().enumerate().map(|(i, g)| (groups_entry(i), entry("int8_groups", format!("-{g}")))));
         list.extend(ROWS.iter().enumerate().map(|(i, family)| (row_entry(i), entry(family, String::new()))));
         list
@@ -167,7 +167,7 @@ impl Int8Table {
 impl KernelTable {
     /// The kernels of bytes that go with these: the fastest that the processor has within the instruction set.
     pub fn int8(&self) -> &'static Int8Table {
-        let own = |table: &&'static Int8Table| table.isa == self.isa && (table.isa != Isa::Portable || table.name == self.name);
+        let own = |table: &&'static Int8Table| table.isa == self.isa;
         Int8Table::all().into_iter().rfind(own).unwrap_or(&crate::portable::int8::baseline::TABLE)
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes in plain Rust.
 
-use super::Vector;
+use super::{FMA, Vector};
 use crate::int8::{Bytes, Int8};
 
 /// Sixteen integers in an array.
@@ -10,7 +10,7 @@ pub(crate) struct Plain;
 // SAFETY (all blocks of this impl): the trait's contract gives the validity of pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Int8 for Plain {
-    type Float = Vector;
+    type Float = Vector<FMA>;
     type Lanes = [i32; 16];
     type Sums = [i32; 16];
     type Column = [[i8; 4]; 16];
@@ -82,11 +82,11 @@ impl Int8 for Plain {
         std::array::from_fn(|i| lanes[i / G * G + j])
     }
     #[inline(always)]
-    unsafe fn to_f32(lanes: [i32; 16]) -> Vector {
+    unsafe fn to_f32(lanes: [i32; 16]) -> Vector<FMA> {
         Vector(lanes.map(|x| x as f32))
     }
     #[inline(always)]
-    unsafe fn round(values: Vector) -> [i32; 16] {
+    unsafe fn round(values: Vector<FMA>) -> [i32; 16] {
         // To the nearest integer by adding and taking away a number whose last place is worth one: no call into a library.
         const ONES: f32 = 12_582_912.0;
         values.0.map(|x| if x.abs() < 4_194_304.0 { ((x + ONES) - ONES) as i32 } else { x.round_ties_even() as i32 })
@@ -122,20 +122,5 @@ impl Int8 for Plain {
 pub(crate) mod baseline {
     use super::*;
 
-    crate::int8::instantiate!(Plain, crate::Isa::Portable, name "portable", tiles [1 x 4], chains 4);
-}
-
-/// The same code, compiled for processors with fused multiply-add.
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod fused {
-    use super::*;
-
-    crate::int8::instantiate!(
-        #[target_feature(enable = "avx2,fma")]
-        Plain,
-        crate::Isa::Portable,
-        name "portable-fused",
-        tiles [1 x 4],
-        chains 4
-    );
+    crate::int8::instantiate!(Plain, crate::Isa::Portable, name "portable", tiles [1 x 4], depthwise any, chains 4);
 }

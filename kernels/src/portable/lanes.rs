@@ -15,7 +15,7 @@ macro_rules! each {
     }};
 }
 
-impl Lanes for Vector {
+impl<const FMA: bool> Lanes for Vector<FMA> {
     #[inline(always)]
     unsafe fn if_less(self, b: Self, yes: Self, no: Self) -> Self {
         each!(i => if self.0[i] < b.0[i] { yes.0[i] } else { no.0[i] })

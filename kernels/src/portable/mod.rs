@@ -1,4 +1,4 @@
-//! Plain Rust. Where the processor has fused multiply-add, the same code is also compiled with it: without that,
+//! Plain Rust. On x86-64 the same code is also compiled with fused multiply-add, for processors that have it: without that,
 //! `f32::mul_add` is a call into the C library, correct and slow.
 
 pub(crate) mod bf16;
@@ -7,9 +7,18 @@ mod lanes;
 
 use crate::simd::F32x16;
 
-/// Sixteen floats in an array; the compiler makes vectors of it where it can.
+/// Sixteen floats in an array; the compiler makes vectors of it where it can. FMA says that fused multiply-add is an instruction.
 #[derive(Clone, Copy)]
-pub(crate) struct Vector([f32; 16]);
+pub(crate) struct Vector<const FMA: bool>([f32; 16]);
+
+/// Whether every processor of the target multiplies and adds in one instruction.
+pub(crate) const FMA: bool = cfg!(any(not(target_arch = "x86_64"), target_feature = "fma"));
+
+/// a·b + c by sixteen calls into the C library, which stand here once and not wherever they are needed.
+#[inline(never)]
+fn multiply_add(a: &[f32; 16], b: &[f32; 16], c: &[f32; 16]) -> [f32; 16] {
+    std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+}
 
 macro_rules! lanes {
     ($i:ident => $e:expr) => {{
@@ -24,8 +33,8 @@ macro_rules! lanes {
 }
 
 #[cfg(test)]
-impl Vector {
-    pub(crate) fn of(value: f32) -> Vector {
+impl Vector<FMA> {
+    pub(crate) fn of(value: f32) -> Self {
         Vector([value; 16])
     }
 
@@ -34,7 +43,7 @@ impl Vector {
     }
 }
 
-impl F32x16 for Vector {
+impl<const FMA: bool> F32x16 for Vector<FMA> {
     const REGISTERS: usize = 4;
     const OPERANDS_IN_MEMORY: bool = false;
     #[inline(always)]
@@ -57,7 +66,7 @@ impl F32x16 for Vector {
     }
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
-        lanes!(i => self.0[i].mul_add(b.0[i], c.0[i]))
+        if FMA { lanes!(i => self.0[i].mul_add(b.0[i], c.0[i])) } else { Vector(multiply_add(&self.0, &b.0, &c.0)) }
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -91,9 +100,9 @@ impl F32x16 for Vector {
 
 /// Plain code for a processor of which nothing is known.
 pub(crate) mod baseline {
-    use super::Vector;
+    use super::{FMA, Vector};
 
-    crate::table::instantiate!(Vector, crate::Isa::Portable, name "portable", tiles [1 x 6], fma_chains 6);
+    crate::table::instantiate!(Vector<FMA>, crate::Isa::Portable, name "portable", tiles [1 x 6], depthwise any, fma_chains 6);
 }
 
 /// The same code, compiled for processors with fused multiply-add.
@@ -103,10 +112,11 @@ pub(crate) mod fused {
 
     crate::table::instantiate!(
         #[target_feature(enable = "avx2,fma")]
-        Vector,
+        Vector<true>,
         crate::Isa::Portable,
         name "portable-fused",
         tiles [1 x 6],
+        depthwise any,
         fma_chains 6
     );
 }

@@ -101,5 +101,6 @@ crate::table::instantiate!(
     crate::Isa::Avx2,
     name "avx2",
     tiles [1 x 6],
+    depthwise shaped,
     fma_chains 6
 );

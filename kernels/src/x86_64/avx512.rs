@@ -97,5 +97,6 @@ crate::table::instantiate!(
     crate::Isa::Avx512,
     name "avx512",
     tiles [1 x 12, 2 x 12, 3 x 8, 4 x 6],
+    depthwise shaped,
     fma_chains 12
 );

@@ -26,7 +26,11 @@ impl ModelArgs {
     /// Loads the network.
     pub fn load(&self) -> Result<Model, Failure> {
         match (&self.model, self.arch, self.random) {
-            (Some(path), arch, _) => load_file(path, arch),
+            (Some(path), Some(arch), _) if self.is_onnx() => {
+                Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
+            }
+            (Some(path), None, _) if self.is_onnx() => Ok(Model::from_onnx(path)?),
+            (Some(path), arch, _) => Ok(Model::load(arch, path)?),
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {
                 Err(Failure::Usage(format!("--arch {arch} needs weights: --model FILE, or --random SEED for random ones")))
@@ -37,7 +41,7 @@ impl ModelArgs {
 
     /// Whether the model is an ONNX file, by its name.
     pub fn is_onnx(&self) -> bool {
-        self.model.as_deref().is_some_and(is_onnx)
+        self.model.as_deref().and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
     }
 
     /// Loads the network where its weights do not matter: an architecture alone gets random ones.
@@ -57,22 +61,6 @@ impl ModelArgs {
             (None, None) if self.arch.is_some() => format!("{arch} with random weights (seed 0)"),
             (None, None) => format!("built-in {arch}"),
         }
-    }
-}
-
-/// Whether a file is ONNX, by its name.
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
-}
-
-/// Loads a network from a file.
-pub fn load_file(path: &Path, arch: Option<Arch>) -> Result<Model, Failure> {
-    match arch {
-        Some(arch) if is_onnx(path) => {
-            Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
-        }
-        None if is_onnx(path) => Ok(Model::from_onnx(path)?),
-        arch => Ok(Model::load(arch, path)?),
     }
 }
 
@@ -119,6 +107,11 @@ pub struct TunedRunArgs {
 }
 
 impl TunedRunArgs {
+    /// What it is run in.
+    pub fn precision(&self) -> Precision {
+        self.run.precision
+    }
+
     /// Options for a session.
     pub fn options(&self, batch: usize, size: Option<[usize; 2]>) -> Result<SessionOptions, Failure> {
         Ok(SessionOptions { tuning: self.tuning.load()?, ..self.run.options(batch, size) })

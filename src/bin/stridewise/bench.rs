@@ -12,15 +12,16 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Isa, Model, Numerics, Session, SessionOptions, Tensor, Threads};
-use stridewise_kernels::peak::measure_fma_peak;
+use stridewise::{Isa, Model, Numerics, Precision, Session, SessionOptions, Tensor, Threads};
+use stridewise_kernels::KernelTable;
+use stridewise_kernels::peak::{measure_bf16_peak, measure_fma_peak, measure_int8_peak};
 
 /// Measure how fast a network runs
 #[derive(Args)]
 #[command(after_help = "\
-Several threads, instruction sets or batches are measured in turn, round by round. GFLOP/s count two \
+Several threads, instruction sets, precisions or batches are measured in turn, round by round. GFLOP/s count two \
 operations for each multiply-accumulate of a direct convolution, at the median time; the peak is one core's \
-measured FMA rate, times threads. An architecture without weights gets random ones.
+measured rate of FMAs, or of the precision's dot products, times threads. An architecture without weights gets random ones.
 
 Examples:
   stridewise bench --arch resnet50
@@ -39,6 +40,9 @@ pub struct Bench {
     /// `fast` lets convolutions use Winograd, `exact` sums directly
     #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "fast")]
     numerics: Vec<Numerics>,
+    /// f32, bf16 or int8 (of a model that `stridewise quantize` made)
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "f32")]
+    precision: Vec<Precision>,
     #[command(flatten)]
     tuning: TuningArgs,
     /// Images at once
@@ -78,6 +82,7 @@ struct Report {
 struct Measured {
     isa: &'static str,
     numerics: &'static str,
+    precision: &'static str,
     threads: usize,
     batch: usize,
     runs: usize,
@@ -106,13 +111,14 @@ impl Bench {
         let mut peaks = BTreeMap::new();
         for contender in &contenders {
             let isa = contender.session.isa();
-            if let std::collections::btree_map::Entry::Vacant(entry) = peaks.entry(isa) {
-                entry.insert(measure_fma_peak(isa)?);
+            let precision = contender.session.precision().name();
+            if let std::collections::btree_map::Entry::Vacant(entry) = peaks.entry((isa, precision)) {
+                entry.insert(measure_peak(isa, contender.session.precision())?);
             }
         }
         self.measure(&mut contenders, output)?;
         let results = contenders.iter_mut().map(|c| {
-            let peak = peaks.get(&c.session.isa()).copied().unwrap_or(f64::NAN);
+            let peak = peaks.get(&(c.session.isa(), c.session.precision().name())).copied().unwrap_or(f64::NAN);
             c.result(peak)
         });
         let report = Report { model: self.model.describe(&model), size, results: results.collect() };
@@ -129,16 +135,19 @@ impl Bench {
             for &isa in &isas {
                 for &threads in &threads {
                     for &numerics in &self.numerics {
-                        let options = SessionOptions {
-                            threads: Threads::Count(threads),
-                            isa: Some(isa),
-                            numerics,
-                            tuning: tuning.clone(),
-                            batch,
-                            size: Some(size),
-                            ..SessionOptions::default()
-                        };
-                        contenders.push(Contender::new(model, &options)?);
+                        for &precision in &self.precision {
+                            let options = SessionOptions {
+                                threads: Threads::Count(threads),
+                                isa: Some(isa),
+                                numerics,
+                                precision,
+                                tuning: tuning.clone(),
+                                batch,
+                                size: Some(size),
+                                ..SessionOptions::default()
+                            };
+                            contenders.push(Contender::new(model, &options)?);
+                        }
                     }
                 }
             }
@@ -181,6 +190,16 @@ impl Bench {
     }
 }
 
+/// The rate of the products that a precision is computed with: of one core, in operations a second.
+fn measure_peak(isa: Isa, precision: Precision) -> Result<f64, Failure> {
+    let table = KernelTable::get(isa).map_err(stridewise::Error::from)?;
+    Ok(match precision {
+        Precision::Bf16 => measure_bf16_peak(table.bf16()),
+        Precision::Int8 => measure_int8_peak(table.int8()),
+        _ => measure_fma_peak(isa).map_err(stridewise::Error::from)?,
+    })
+}
+
 impl Contender {
     fn new(model: &Model, options: &SessionOptions) -> Result<Contender, Failure> {
         let session = model.session(options)?;
@@ -205,6 +224,7 @@ impl Contender {
         Measured {
             isa: self.session.isa().name(),
             numerics: self.session.numerics().name(),
+            precision: self.session.precision().name(),
             threads,
             batch: self.batch,
             runs: self.seconds.len(),
@@ -231,6 +251,7 @@ impl Report {
         let headers = [
             "isa",
             "numerics",
+            "precision",
             ">threads",
             ">batch",
             ">runs",
@@ -249,6 +270,7 @@ impl Report {
             table.add_row([
                 r.isa.to_string(),
                 r.numerics.to_string(),
+                r.precision.to_string(),
                 r.threads.to_string(),
                 r.batch.to_string(),
                 r.runs.to_string(),
@@ -263,10 +285,14 @@ impl Report {
             ]);
         }
         text += &lines(&table);
-        let mut peaks: Vec<(&str, f64)> = self.results.iter().map(|r| (r.isa, r.peak_gflops / r.threads as f64)).collect();
-        peaks.dedup();
-        let peaks: Vec<String> = peaks.iter().map(|(isa, peak)| format!("{isa} {peak:.1} GFLOP/s")).collect();
-        text += &format!("\nmeasured FMA peak of one core: {}\n", peaks.join(", "));
+        let mut peaks: Vec<String> = Vec::new();
+        for r in &self.results {
+            let peak = format!("{} {} {:.1} Gop/s", r.isa, r.precision, r.peak_gflops / r.threads as f64);
+            if !peaks.contains(&peak) {
+                peaks.push(peak);
+            }
+        }
+        text += &format!("\nmeasured peak of one core: {}\n", peaks.join(", "));
         if let Some(r) = self.results.first() {
             text += &format!(
                 "{:.2} GMAC a run; {:.1} MB of activations, {:.1} MB of packed weights ({}, {})\n",

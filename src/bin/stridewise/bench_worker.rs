@@ -3,14 +3,14 @@
 //! `run K` times K inferences, `output PATH` writes the logits, the end of the input ends the worker. Stdout carries nothing
 //! but answers.
 
-use crate::args::{TuningArgs, load_file};
+use crate::args::TuningArgs;
 use crate::output::{Done, Failure};
 use clap::Args;
 use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Arch, Isa, Numerics, Session, SessionOptions, Tensor, Threads};
+use stridewise::{Arch, Isa, Model, Numerics, Precision, Session, SessionOptions, Tensor, Threads};
 
 /// Serve a benchmark harness over stdin and stdout
 #[derive(Args)]
@@ -21,7 +21,7 @@ Answers one line of stdin with one line of stdout:
   output PATH    writes the logits as float32 .npy; ok
   (end of file)  exits")]
 pub struct BenchWorker {
-    /// An ONNX file, or weights: a safetensors file
+    /// Weights: a safetensors file; or an ONNX file
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// Input [N, C, H, W], float32; the whole of it is one batch
@@ -39,6 +39,9 @@ pub struct BenchWorker {
     /// `fast` lets convolutions use Winograd, `exact` sums directly
     #[arg(long, value_name = "MODE", default_value_t = Numerics::Fast)]
     numerics: Numerics,
+    /// f32, bf16 or int8 (of a model that `stridewise quantize` made)
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    precision: Precision,
     #[command(flatten)]
     tuning: TuningArgs,
 }
@@ -60,7 +63,7 @@ impl BenchWorker {
     pub fn execute(self) -> Done {
         let input = Tensor::<f32>::read_npy(&self.input)?;
         let start = Instant::now();
-        let model = load_file(&self.model, self.arch)?;
+        let model = Model::load(self.arch, &self.model)?;
         let &[batch, _, h, w] = input.dims() else {
             let what = self.input.display().to_string();
             return Err(stridewise::Error::Shape { what, expected: "[N, C, H, W]".into(), found: input.shape().to_string() }.into());
@@ -69,6 +72,7 @@ impl BenchWorker {
             threads: Threads::Count(self.threads),
             isa: self.isa,
             numerics: self.numerics,
+            precision: self.precision,
             tuning: self.tuning.load()?,
             batch,
             size: Some([h, w]),

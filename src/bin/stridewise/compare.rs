@@ -1,5 +1,7 @@
 //! `compare`: how far we are from a reference, layer by layer.
 
+mod precisions;
+
 use crate::args::{ModelArgs, TunedRunArgs};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, lines, table};
@@ -12,7 +14,7 @@ use stridewise::compare::{
     Comparison, Elementwise, ErrorHistogram, LayerComparer, LayerReport, Outcome, Report, TapFile, Tolerance, Violations,
 };
 use stridewise::tensor::npy::NpyTensor;
-use stridewise::{Error, Model, Session, Tensor};
+use stridewise::{Error, Model, Precision, Session, Tensor};
 
 /// The default tolerance on max|Δ| / max|ref|.
 const MAX_ERROR: f64 = 1e-5;
@@ -20,7 +22,7 @@ const MAX_ERROR: f64 = 1e-5;
 /// Compare a network's output, and each of its layers, with a reference
 #[derive(Args)]
 #[command(
-    group = ArgGroup::new("references").args(["reference", "taps"]).required(true).multiple(true),
+    group = ArgGroup::new("references").args(["reference", "taps", "against"]).required(true).multiple(true),
     after_help = "\
 The output and every layer must have max|Δ| <= MAX_ERROR * max|ref|. The default allows for a float32 \
 reference, whose own error is as large as ours; against float64, up to 2e-6 is to be expected with \
@@ -32,8 +34,12 @@ Taps are activations by torchvision's node names (`layer1.0.relu_1`), as tools/e
 
 Exit code 0: within tolerance; 1: beyond; 2: not compared.
 
+With --against, the network is held against itself in another precision: for each layer the signal over what \
+the precision adds to it (SQNR), how much of that the layer loses, and on how many images the classes agree.
+
 Examples:
   stridewise compare --model net.safetensors --input x.npy --reference y.npy
+  stridewise compare --model net.int8.safetensors --input x.npy --precision int8 --against f32
   stridewise compare --model net.safetensors --input x.npy --taps taps.safetensors --report out.html"
 )]
 pub struct Compare {
@@ -46,6 +52,9 @@ pub struct Compare {
     /// Reference activations of layers: float64, float32, float16 or bfloat16
     #[arg(long, value_name = "FILE")]
     taps: Option<PathBuf>,
+    /// Hold the network against itself in this precision: f32, bf16 or int8
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["reference", "taps", "report", "max_error", "rtol", "atol"])]
+    against: Option<Precision>,
     /// Largest max|Δ| / max|ref| of each tensor [default: 1e-5, or none with --rtol or --atol]
     #[arg(long, value_name = "MAX_ERROR", allow_negative_numbers = true)]
     max_error: Option<f64>,
@@ -68,6 +77,9 @@ impl Compare {
     pub fn execute(self, output: &Output) -> Done {
         let tolerance = self.tolerance()?;
         let model = self.model.load()?;
+        if let Some(against) = self.against {
+            return precisions::compare(&self, &model, against, output);
+        }
         let reference = self.reference.as_deref().map(read_reference).transpose()?;
         let taps = self.taps.as_ref().map(TapFile::open).transpose()?;
         let images = Images::open(&self.input, &model)?;

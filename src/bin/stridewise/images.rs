@@ -1,4 +1,4 @@
-//! Inputs from `.npy` files: float32 as it is, bytes normalised as the model wants it.
+//! Inputs from `.npy` files: float32 as it is, bytes normalised as the model wants it; and from folders of pictures.
 
 use crate::output::Failure;
 use std::ops::Range;
@@ -40,6 +40,35 @@ impl<'m> Images<'m> {
             }
         };
         Ok(Images { model, dims, pixels })
+    }
+
+    /// Reads as [`Images::open`] does, or the first pictures by name, no more than `most`, of a folder; other files of it are passed over.
+    pub fn open_or_decode(path: &Path, model: &'m Model, most: usize) -> Result<Images<'m>, Failure> {
+        if !path.is_dir() {
+            return Images::open(path, model);
+        }
+        let io = |source| Error::Io { path: path.into(), source };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io)? {
+            let file = entry.map_err(io)?.path();
+            let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+            if ["jpg", "jpeg", "png"].contains(&extension.as_str()) {
+                files.push(file);
+            }
+        }
+        files.sort();
+        files.truncate(most);
+        if files.is_empty() {
+            return Err(Failure::Usage(format!("{}: there is no picture (.jpg, .jpeg or .png) in it", path.display())));
+        }
+        let mut pixels = Vec::new();
+        let mut dims = [files.len(), 0, 0, 0];
+        for file in &files {
+            let picture = model.preprocessing().load_image(file)?;
+            pixels.extend_from_slice(picture.as_slice());
+            dims[1..].copy_from_slice(&picture.dims()[1..]);
+        }
+        Ok(Images { model, dims, pixels: Pixels::F32(Tensor::from_slice(Shape::new(&dims)?, &pixels)?) })
     }
 
     /// How many images.

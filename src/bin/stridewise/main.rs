@@ -8,6 +8,7 @@ mod bench_worker;
 mod classify;
 mod compare;
 mod evaluate;
+mod fidelity;
 mod images;
 mod init;
 mod inspect;

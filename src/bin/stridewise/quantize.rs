@@ -1,37 +1,38 @@
 //! `quantize`: the scales that a network is computed with in bytes.
 
 use crate::args::ModelArgs;
+use crate::fidelity::{self, Fidelity, loses_most};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use stridewise::formats::safetensors::with_metadata;
 use stridewise::graph::Op;
 use stridewise::quantize::{Calibrator, Method, Quantization};
-use stridewise::{Model, Precision, Session, SessionOptions, Tensor};
+use stridewise::{Model, Precision, SessionOptions};
 
 /// Find the scales that a network is computed with in bytes, and which layers lose most by it
 #[derive(Args)]
 #[command(after_help = "Example:
-  stridewise quantize --model resnet50.safetensors --calibrate images.npy -o resnet50.int8.safetensors
+  stridewise quantize --model resnet50.safetensors --calibrate images/ -o resnet50.int8.safetensors
   stridewise classify --model resnet50.int8.safetensors --precision int8 cat.jpg
 
 The file holds the weights as they were, and the scales as metadata: --precision f32 and bf16 run it too.")]
 pub struct Quantize {
     #[command(flatten)]
     model: ModelArgs,
-    /// Images [N, C, H, W] to calibrate with: uint8 pixels, which are normalised as the model wants it, or float32
-    #[arg(long, value_name = "X.npy")]
+    /// Images to calibrate with: a folder of pictures, or an array [N, C, H, W] of uint8 pixels, which are normalised as the model
+    /// wants it, or of float32
+    #[arg(long, value_name = "PATH")]
     calibrate: PathBuf,
     /// Images of them to use
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     images: u32,
     /// How ranges are found: min-max, percentile[:N], entropy or mse
-    #[arg(long, value_name = "METHOD", default_value_t = Method::Percentile(0.9999))]
+    #[arg(long, value_name = "METHOD", default_value_t = Method::Mse)]
     method: Method,
     /// Keep this layer in f32; may be given several times
     #[arg(long, value_name = "NAME")]
@@ -57,6 +58,8 @@ struct Layer {
     float: bool,
     /// Signal over quantisation error at the layer's output, in the whole network.
     sqnr_db: f64,
+    /// How much less that is than at the worst of the layer's inputs.
+    lost_db: f64,
 }
 
 #[derive(Serialize)]
@@ -66,43 +69,21 @@ struct Report {
     images: usize,
     /// Share of images whose class is the same.
     top1_agreement: f64,
+    /// Share of images whose class in f32 is among the five most likely.
+    top5_agreement: f64,
     sqnr_db: f64,
     floats: Vec<String>,
     layers: Vec<Layer>,
     output: Option<PathBuf>,
 }
 
-/// Energy of a reference and of the difference from it.
-#[derive(Clone, Copy, Default)]
-struct Energy {
-    signal: f64,
-    error: f64,
-}
-
-impl Energy {
-    fn add(&mut self, reference: &[f32], found: &[f32]) {
-        for (r, f) in reference.iter().zip(found) {
-            self.signal += f64::from(*r) * f64::from(*r);
-            self.error += (f64::from(*r) - f64::from(*f)).powi(2);
-        }
-    }
-
-    fn decibels(self) -> f64 {
-        if self.error == 0.0 { 200.0 } else { (10.0 * (self.signal / self.error).log10()).clamp(-200.0, 200.0) }
-    }
-}
-
-/// How far a network in bytes is from itself in f32.
-struct Fidelity {
-    layers: BTreeMap<String, Energy>,
-    output: Energy,
-    agreement: f64,
-}
-
 impl Quantize {
     pub fn execute(self, output: &Output) -> Done {
         let model = self.model.load()?;
-        let images = Images::open(&self.calibrate, &model)?;
+        if model.is_quantized() {
+            return Err(Failure::Usage(format!("{} is quantised already", self.model.describe(&model))));
+        }
+        let images = Images::open_or_decode(&self.calibrate, &model, self.images as usize)?;
         let used = images.len().min(self.images as usize);
         let batches: Vec<_> = images.batches(BATCH).map(|range| range.start..range.end.min(used)).take_while(|r| !r.is_empty()).collect();
         let size = Some(images.size());
@@ -125,33 +106,33 @@ impl Quantize {
         let mut quantization = calibrator.finish(self.method);
         self.keep_floats(&model, &mut quantization)?;
 
-        let mut inputs = Vec::with_capacity(batches.len());
-        for range in &batches {
-            inputs.push(images.batch(range.clone())?);
-        }
-        let (quantized, fidelity) = loop {
+        let (quantized, fidelity, measured) = loop {
             let quantized = model.with_quantization(quantization.clone());
-            let fidelity = compare(&mut float_session, &mut session(&quantized, Precision::Int8)?, &inputs, output)?;
-            let changed = 100.0 * (1.0 - fidelity.agreement);
+            let inputs = batches.iter().map(|range| images.batch(range.clone()));
+            let fidelity = Fidelity::measure(&mut float_session, &mut session(&quantized, Precision::Int8)?, inputs, output)?;
+            let changed = 100.0 * (1.0 - fidelity.top1_agreement());
             let over = self.budget.is_some_and(|budget| changed > budget);
-            match worst(&model, &quantization, &fidelity).filter(|_| over) {
-                Some(layer) => quantization.keep_float(&layer),
-                None => break (quantized, fidelity),
+            let measured = fidelity.layers(&model);
+            let computing: Vec<&str> = layers(&model).collect();
+            let open = measured.iter().filter(|l| computing.contains(&l.name.as_str()) && !quantization.is_float(&l.name));
+            match loses_most(open).filter(|_| over) {
+                Some(layer) => quantization.keep_float(&layer.name),
+                None => break (quantized, fidelity, measured),
             }
         };
         if let Some(path) = &self.output {
             self.write(path, &quantization)?;
         }
-        let layers = model.graph().nodes().iter().filter_map(|node| {
-            let energy = fidelity.layers.get(&model.graph().value(node.output)?.name)?;
-            let (name, op) = (node.name.clone(), node.op.name());
-            Some(Layer { float: quantization.is_float(&name), name, op, sqnr_db: energy.decibels() })
+        let layers = measured.into_iter().map(|layer| {
+            let fidelity::Layer { name, op, sqnr_db, lost_db } = layer;
+            Layer { float: quantization.is_float(&name), name, op, sqnr_db, lost_db }
         });
         let report = Report {
             model: self.model.describe(&quantized),
             method: self.method.to_string(),
             images: used,
-            top1_agreement: fidelity.agreement,
+            top1_agreement: fidelity.top1_agreement(),
+            top5_agreement: fidelity.top5_agreement(),
             sqnr_db: fidelity.output.decibels(),
             floats: quantization.floats().map(String::from).collect(),
             layers: layers.collect(),
@@ -192,51 +173,13 @@ fn layers(model: &Model) -> impl Iterator<Item = &str> {
     model.graph().nodes().iter().filter(move |node| computes(&node.op)).map(|node| node.name.as_str())
 }
 
-/// The layer in bytes at whose output the signal is worst.
-fn worst(model: &Model, quantization: &Quantization, fidelity: &Fidelity) -> Option<String> {
-    let decibels = |name: &str| {
-        let node = model.graph().nodes().iter().find(|n| n.name == name)?;
-        Some(fidelity.layers.get(&model.graph().value(node.output)?.name)?.decibels())
-    };
-    let open = layers(model).filter(|name| !quantization.is_float(name));
-    open.filter_map(|name| Some((name, decibels(name)?))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name.into())
-}
-
-fn compare(floats: &mut Session, bytes: &mut Session, inputs: &[Tensor<f32>], output: &Output) -> Result<Fidelity, Failure> {
-    let mut fidelity = Fidelity { layers: BTreeMap::new(), output: Energy::default(), agreement: 0.0 };
-    let (mut same, mut all) = (0, 0);
-    let mut progress = Progress::new(output, inputs.len() as u64, "batches compared");
-    for x in inputs {
-        let mut taps = BTreeMap::new();
-        let expected = floats.run_with_taps(x, &mut |name, value| {
-            taps.insert(name.to_string(), value);
-        })?;
-        let found = bytes.run_with_taps(x, &mut |name, value| {
-            if let Some(reference) = taps.get(name) {
-                fidelity.layers.entry(name.into()).or_default().add(reference.as_slice(), value.as_slice());
-            }
-        })?;
-        fidelity.output.add(expected.as_slice(), found.as_slice());
-        let classes = expected.dims().last().copied().unwrap_or(1).max(1);
-        for (a, b) in expected.as_slice().chunks_exact(classes).zip(found.as_slice().chunks_exact(classes)) {
-            same += usize::from(largest(a) == largest(b));
-            all += 1;
-        }
-        progress.add(1);
-    }
-    fidelity.agreement = f64::from(u32::try_from(same).unwrap_or(u32::MAX)) / all.max(1) as f64;
-    Ok(fidelity)
-}
-
-fn largest(row: &[f32]) -> usize {
-    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
-}
-
 impl Report {
     fn text(&self) -> String {
-        let mut table = table(&["layer", "op", "in", ">SQNR dB"]);
+        let mut table = table(&["layer", "op", "in", ">SQNR dB", ">lost dB"]);
         for layer in &self.layers {
-            table.add_row([layer.name.as_str(), layer.op, if layer.float { "f32" } else { "int8" }, &format!("{:.1}", layer.sqnr_db)]);
+            let precision = if layer.float { "f32" } else { "int8" };
+            let decibels = [layer.sqnr_db, layer.lost_db].map(|x| format!("{x:.1}"));
+            table.add_row([layer.name.as_str(), layer.op, precision, &decibels[0], &decibels[1]]);
         }
         let written = self.output.as_ref().map_or_else(String::new, |path| format!("; written to {}", path.display()));
         format!(

@@ -20,9 +20,19 @@ pub(super) enum Known {
         value: ValueId,
         dims: Vec<usize>,
         ty: ElementType,
+        /// What its bytes stand for, if it is bytes that were quantised.
+        quantized: Option<Quantized>,
     },
     /// An op that is not supported computes it.
     Unsupported,
+}
+
+/// A value of floats that are whole numbers of steps, and how bytes stand for them: those of `scale · (byte − zero point)`.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Quantized {
+    pub real: ValueId,
+    pub scale: f32,
+    pub zero: i64,
 }
 
 /// Why a node was not lowered.
@@ -71,7 +81,7 @@ impl Known {
     pub fn with_type(self, ty: ElementType) -> Known {
         match self {
             Known::Constant(constant) => Known::Constant(constant.with_type(ty)),
-            Known::Computed { value, dims, .. } => Known::Computed { value, dims, ty },
+            Known::Computed { value, dims, quantized, .. } => Known::Computed { value, dims, ty, quantized },
             Known::Unsupported => Known::Unsupported,
         }
     }
@@ -100,7 +110,7 @@ impl Network {
         for (input, shape) in self.inputs.iter().zip(shapes) {
             let dims = shape.dims().iter().map(|&dim| crate::graph::Dim::Fixed(dim)).collect();
             let value = graph.add_input(input.name.clone(), dims)?;
-            known.insert(&input.name, Known::Computed { value, dims: shape.dims().to_vec(), ty: self.types[known.len()] });
+            known.insert(&input.name, Known::Computed { value, dims: shape.dims().to_vec(), ty: self.types[known.len()], quantized: None });
         }
         for (name, constant) in &self.initializers {
             known.entry(name).or_insert_with(|| Known::Constant(constant.clone()));
@@ -128,7 +138,7 @@ impl Network {
             let call = ops::Call { proto: node, index, opset: self.opset, network: self, inputs };
             binder.node = name.clone();
             let outputs = match ops::find(node) {
-                Some(lower) if !tainted => match lower(&mut binder, &call) {
+                Some(lower) if !tainted => match ops::lower(&mut binder, &call, lower) {
                     Ok(outputs) => outputs,
                     Err(Refusal::Unsupported(reason)) => {
                         listed.push(UnsupportedNode { name, op: op_name(node), reason });
@@ -264,6 +274,6 @@ impl Binder {
         };
         let value = self.graph.add(name, node.op, &values)?;
         self.shapes.push(Some(shape));
-        Ok(Known::Computed { value, dims: shape.dims().to_vec(), ty })
+        Ok(Known::Computed { value, dims: shape.dims().to_vec(), ty, quantized: None })
     }
 }

@@ -23,23 +23,49 @@ pub(super) enum Data {
     Floats(Arc<Vec<f32>>),
     /// Of any other type.
     Ints(Arc<Vec<i64>>),
-    /// Of a floating-point type, as the file has them.
-    Stored(Arc<StoredFloats>),
+    /// Of a floating-point type or bytes, as the file has them.
+    Stored(Arc<StoredNumbers>),
 }
 
-/// Floating-point numbers where they lie in a file.
-pub(super) struct StoredFloats {
+/// Numbers where they lie in a file.
+pub(super) struct StoredNumbers {
     pub path: PathBuf,
     pub name: String,
+    /// As the file has them.
     pub ty: ElementType,
     pub bytes: Bytes,
+    /// What bytes stand for, if for other numbers than their own.
+    pub levels: Option<Levels>,
 }
 
-impl StoredFloats {
+/// Bytes stand for `scale · (byte − zero point)`, with a scale and a zero point for all, or for each index of an axis.
+#[derive(Clone)]
+pub(super) struct Levels {
+    pub axis: usize,
+    /// Elements that share a scale and lie side by side.
+    pub run: usize,
+    pub scales: Arc<[f32]>,
+    /// As many as scales.
+    pub zeros: Arc<[i32]>,
+}
+
+impl StoredNumbers {
     /// Decodes elements from the `start`-th on, as many as there are of both.
     fn decode(&self, start: usize, target: &mut [f32]) {
         let bytes = self.bytes.get(start.saturating_mul(self.ty.size())..).unwrap_or_default();
         match self.ty {
+            ElementType::Uint8 | ElementType::Int8 => {
+                let byte = |from: &u8| if self.ty == ElementType::Int8 { i32::from(*from as i8) } else { i32::from(*from) };
+                for (index, (to, from)) in target.iter_mut().zip(bytes).enumerate() {
+                    *to = match &self.levels {
+                        None => byte(from) as f32,
+                        Some(levels) => {
+                            let place = (start + index) / levels.run.max(1) % levels.scales.len().max(1);
+                            (byte(from) - levels.zeros[place]) as f32 * levels.scales[place]
+                        }
+                    };
+                }
+            }
             ElementType::Float16 => {
                 for (to, from) in target.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *to = f16::from_le_bytes(*from).to_f32();
@@ -64,7 +90,7 @@ impl StoredFloats {
     }
 }
 
-impl StoredWeight for StoredFloats {
+impl StoredWeight for StoredNumbers {
     fn read(&self, start: usize, values: &mut [f32]) -> Result<()> {
         let end = start.checked_add(values.len());
         if end.is_none_or(|end| end > self.bytes.len() / self.ty.size()) {
@@ -117,6 +143,38 @@ impl Constant {
     pub fn to_ints(&self) -> Option<Arc<Vec<i64>>> {
         match &self.data {
             Data::Ints(values) => Some(values.clone()),
+            Data::Stored(stored) if self.is_whole() => {
+                let mut values = vec![0.0; self.len()];
+                stored.decode(0, &mut values);
+                Some(Arc::new(values.iter().map(|&v| v as i64).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the elements are whole numbers by their type.
+    pub fn is_whole(&self) -> bool {
+        match &self.data {
+            Data::Floats(_) => false,
+            Data::Ints(_) => true,
+            Data::Stored(stored) => !stored.ty.is_float() && stored.levels.is_none(),
+        }
+    }
+
+    /// What a step is worth for each index of an axis, where the elements are whole numbers of steps that signed bytes hold.
+    pub fn steps(&self, axis: usize) -> Option<Arc<[f32]>> {
+        let Data::Stored(stored) = &self.data else { return None };
+        let levels = stored.levels.as_ref()?;
+        let (low, high) = if stored.ty == ElementType::Int8 { (-128, 127) } else { (0, 255) };
+        if levels.zeros.iter().any(|zero| low - zero < -128 || high - zero > 127) {
+            return None;
+        }
+        if levels.scales.iter().any(|scale| !(scale.is_finite() && *scale > 0.0)) {
+            return None;
+        }
+        match (&levels.scales[..], self.dims.get(axis)) {
+            (&[scale], Some(&count)) => Some(vec![scale; count].into()),
+            (scales, Some(&count)) if levels.axis == axis && scales.len() == count => Some(levels.scales.clone()),
             _ => None,
         }
     }

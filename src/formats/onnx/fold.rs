@@ -1,7 +1,7 @@
 //! Ops on constants. Floating-point numbers go through the kernels that would compute them in a run; whole numbers, which shapes
 //! are made of, stay exact.
 
-use super::constant::{Constant, Data};
+use super::constant::Constant;
 use super::element::ElementType;
 use super::tensor::narrow;
 use crate::graph::TensorOp;
@@ -43,7 +43,7 @@ pub(super) fn evaluate(
     budget: &mut usize,
 ) -> Result<Constant, Error> {
     let moved = moved_inputs(op, inputs.len());
-    let whole = |index: usize| !matches!(inputs[index].data, Data::Floats(_) | Data::Stored(_));
+    let whole = |index: usize| inputs[index].is_whole();
     let constant = if !moved.is_empty() && moved.clone().all(whole) {
         move_ints(op, inputs, moved, table, budget)?
     } else if (0..inputs.len()).all(whole) && is_arithmetic(op) {

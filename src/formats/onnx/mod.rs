@@ -136,6 +136,11 @@ impl Network {
         Ok(network)
     }
 
+    /// Where it was read from.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the inputs may be.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs

@@ -1,6 +1,6 @@
 //! `TensorProto` to [`Constant`], in every encoding: raw bytes, typed lists, and bytes in another file of the model's folder.
 
-use super::constant::{Constant, Data, StoredFloats};
+use super::constant::{Constant, Data, StoredNumbers};
 use super::element::ElementType;
 use super::proto::TensorProto;
 use crate::error::{Error, Result};
@@ -60,8 +60,8 @@ impl Files {
                 if raw.len() != bytes {
                     return Err(refuse(format!("its shape {dims:?} of {ty} needs {bytes} bytes, and there are {}", raw.len())));
                 }
-                if ty.is_float() && count > 0 {
-                    let stored = StoredFloats { path: self.model.clone(), name: name.into(), ty, bytes: raw };
+                if (ty.is_float() || matches!(ty, ElementType::Uint8 | ElementType::Int8)) && count > 0 {
+                    let stored = StoredNumbers { path: self.model.clone(), name: name.into(), ty, bytes: raw, levels: None };
                     Data::Stored(Arc::new(stored))
                 } else if ty.is_float() {
                     Data::Floats(Arc::default())

@@ -84,5 +84,6 @@ crate::bf16::instantiate!(
     crate::Isa::Neon,
     name "neon",
     tiles [1 x 4],
+    depthwise shaped,
     chains 4
 );

@@ -262,6 +262,7 @@ pub(crate) mod dot {
         crate::Isa::Neon,
         name "neon-dotprod",
         tiles [1 x 6],
+        depthwise shaped,
         chains 6
     );
 }
@@ -276,6 +277,7 @@ pub(crate) mod pairs {
         crate::Isa::Neon,
         name "neon",
         tiles [1 x 3],
+        depthwise shaped,
         chains 3
     );
 }

@@ -82,5 +82,6 @@ crate::bf16::instantiate!(
     crate::Isa::Avx2,
     name "avx2",
     tiles [1 x 4],
+    depthwise shaped,
     chains 4
 );

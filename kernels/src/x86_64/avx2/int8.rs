@@ -235,6 +235,7 @@ pub(crate) mod vnni {
         crate::Isa::Avx2,
         name "avx2-vnni",
         tiles [1 x 6],
+        depthwise shaped,
         chains 6
     );
 }
@@ -249,6 +250,7 @@ pub(crate) mod pairs {
         crate::Isa::Avx2,
         name "avx2",
         tiles [1 x 4],
+        depthwise shaped,
         chains 4
     );
 }

@@ -107,6 +107,7 @@ pub(crate) mod dot {
         crate::Isa::Avx512,
         name "avx512-bf16",
         tiles [1 x 12, 2 x 12, 3 x 8, 4 x 6],
+        depthwise shaped,
         chains 12
     );
 }
@@ -121,6 +122,7 @@ pub(crate) mod wide {
         crate::Isa::Avx512,
         name "avx512",
         tiles [1 x 6, 2 x 6],
+        depthwise any,
         chains 12
     );
 }

@@ -186,6 +186,7 @@ pub(crate) mod vnni {
         crate::Isa::Avx512,
         name "avx512-vnni",
         tiles [1 x 12, 2 x 12, 3 x 8, 4 x 6],
+        depthwise shaped,
         chains 12
     );
 }
@@ -200,6 +201,7 @@ pub(crate) mod pairs {
         crate::Isa::Avx512,
         name "avx512",
         tiles [1 x 6, 2 x 6],
+        depthwise any,
         chains 12
     );
 }

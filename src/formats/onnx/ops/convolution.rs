@@ -104,13 +104,13 @@ pub(super) fn as_image(dims: &[usize]) -> Vec<usize> {
 pub(super) fn weight_of(constant: &Constant, dims: &[usize]) -> Lowered<Weight> {
     let shape = crate::tensor::Shape::new(dims)?;
     Ok(match &constant.data {
-        Data::Stored(stored) if constant.len() == shape.elements() => Weight::stored(shape, stored.clone()),
+        Data::Stored(stored) if constant.len() == shape.elements() => Weight::stored(shape, stored.clone()).with_steps(constant.steps(0)),
         // What is folded may depend on the shapes of the inputs.
         _ => Weight::from(constant.to_tensor()?.reshape(shape)?).told_apart(),
     })
 }
 
-fn conv(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
+pub(super) fn conv(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (x, weight, bias) = (c.input(0)?, c.input(1)?, c.optional(2));
     let ty = c.floats_only(x)?;
     let rank = x.dims().len();

@@ -6,6 +6,8 @@ mod indices;
 mod normalize;
 mod pooling;
 mod products;
+mod qlinear;
+mod quantized;
 mod reduce;
 mod resize;
 mod shapes;
@@ -33,7 +35,8 @@ pub(super) struct Call<'a> {
 
 /// The function that lowers a node's op, if there is one.
 pub(super) fn find(node: &NodeProto) -> Option<Lower> {
-    if !(node.domain.is_empty() || node.domain == "ai.onnx") {
+    let own = node.domain.is_empty() || node.domain == "ai.onnx";
+    if !own && node.domain != quantized::MICROSOFT {
         return None;
     }
     let tables = [
@@ -43,18 +46,33 @@ pub(super) fn find(node: &NodeProto) -> Option<Lower> {
         normalize::OPS,
         pooling::OPS,
         products::OPS,
+        quantized::OPS,
         reduce::OPS,
         resize::OPS,
         shapes::OPS,
         slices::OPS,
     ];
+    let tables = if own { &tables[..] } else { &[quantized::MICROSOFT_OPS] };
     tables.iter().flat_map(|table| table.iter()).find(|(name, _)| *name == node.op_type).map(|(_, lower)| *lower)
+}
+
+/// Lowers a node; where it only moves bytes that were quantised, what they stand for is moved in their place.
+pub(super) fn lower(b: &mut Binder, call: &Call<'_>, lower: Lower) -> Lowered<Vec<Known>> {
+    match quantized::moved(call) {
+        Some(grid) => quantized::moving(b, call, lower, grid),
+        None => lower(b, call),
+    }
 }
 
 impl Call<'_> {
     pub(super) fn refuse<T>(&self, reason: impl Into<String>) -> Lowered<T> {
         let reason = format!("{}: {}", self.proto.op_type, reason.into());
         Err(Refusal::Invalid(Error::Graph { node: self.proto.name.clone(), reason }))
+    }
+
+    /// The same node with other inputs.
+    pub fn with_inputs(&self, inputs: Vec<Option<Known>>) -> Call<'_> {
+        Call { proto: self.proto, index: self.index, opset: self.opset, network: self.network, inputs }
     }
 
     /// An input that must be there.

@@ -14,7 +14,7 @@ pub(super) const OPS: &[(&str, Lower)] = &[
     ("GlobalAveragePool", |b, c| global(b, c, dense::Reduction::Mean)),
 ];
 
-fn pool(b: &mut Binder, c: &Call<'_>, reduction: Reduction) -> Lowered<Vec<Known>> {
+pub(super) fn pool(b: &mut Binder, c: &Call<'_>, reduction: Reduction) -> Lowered<Vec<Known>> {
     let x = c.input(0)?;
     let maximum = reduction == Reduction::Maximum;
     if !maximum {

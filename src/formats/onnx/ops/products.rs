@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub(super) const OPS: &[(&str, Lower)] = &[("Gemm", gemm), ("MatMul", matmul)];
 
-fn gemm(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
+pub(super) fn gemm(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (a, right, summand) = (c.input(0)?, c.input(1)?, c.optional(2));
     let ty = c.floats_only(a)?;
     let transpose = [c.int("transA", 0) != 0, c.int("transB", 0) != 0];
@@ -28,7 +28,8 @@ fn gemm(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
             };
             let rows = if transpose[1] { right.clone() } else { b.emit(TensorOp::Transpose(vec![1, 0]), &[right], ty)? };
             let constant = rows.constant().unwrap_or(constant);
-            let weight = weight_of(constant, &constant.dims)?;
+            let steps = right.constant().and_then(|right| right.steps(usize::from(!transpose[1])));
+            let weight = weight_of(constant, &constant.dims)?.with_steps(steps);
             return Ok(vec![b.add(Op::Gemm { weight, bias, activation: Activation::None }, &[a], ty)?]);
         }
     }
@@ -36,13 +37,13 @@ fn gemm(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     Ok(vec![b.emit(TensorOp::Product { transpose, alpha, beta }, &inputs, ty)?])
 }
 
-fn matmul(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
+pub(super) fn matmul(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (a, right) = (c.input(0)?, c.input(1)?);
     let ty = c.floats_only(a)?;
-    if let (Known::Constant(_), 2, 2, None) = (right, right.dims().len(), a.dims().len(), a.constant()) {
+    if let (Known::Constant(stored), 2, 2, None) = (right, right.dims().len(), a.dims().len(), a.constant()) {
         let rows = b.emit(TensorOp::Transpose(vec![1, 0]), &[right], ty)?;
         if let Some(constant) = rows.constant() {
-            let weight = weight_of(constant, &constant.dims)?;
+            let weight = weight_of(constant, &constant.dims)?.with_steps(stored.steps(1));
             return Ok(vec![b.add(Op::Gemm { weight, bias: None, activation: Activation::None }, &[a], ty)?]);
         }
     }
