@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use stridewise::graph::{Activation, ConvAttributes, Graph, Op, ValueId};
+use stridewise::graph::{Activation, ConvAttributes, Graph, Op, TensorOp, ValueId};
 use stridewise::models::init::Initializer;
 use stridewise::models::{Block, Cifar, Init, MobileNet, Parameter, ResNet, Shortcut, WeightSource};
-use stridewise::{Arch, Model, Result, SessionOptions, Shape, Tensor};
+use stridewise::{Arch, Model, Result, SessionOptions, Shape, Tensor, Threads};
+use stridewise_kernels::Unary;
 
 /// Initial weights, but BatchNorms that do something.
 struct Trained(Initializer);
@@ -107,6 +108,53 @@ fn a_bottleneck_whose_branch_is_zero_is_exactly_the_identity_and_relu() {
     assert!(x.as_slice().iter().any(|v| *v < 0.0));
     for (found, given) in y.as_slice().iter().zip(x.as_slice()) {
         assert_eq!(found.to_bits(), given.max(0.0).to_bits());
+    }
+}
+
+/// A function behind a convolution is a step of its own where the convolution's output is an output of the graph, too.
+#[test]
+fn a_function_behind_a_convolution_is_computed_with_it_and_has_the_same_bits() {
+    let conv = |g: &mut Graph, x: &[ValueId], [oc, c, k]: [usize; 3], groups: usize, stride: usize, pad: usize| {
+        let weight = Initializer::new(3).tensor(&parameter("w", &[oc, c / groups, k, k], Init::Normal { std: 0.2 })).unwrap();
+        let attributes = ConvAttributes { pads: [pad; 4], groups, stride: [stride; 2], ..Default::default() };
+        g.add("conv", Op::Conv { weight: weight.into(), bias: None, attributes, activation: Activation::None }, x).unwrap()
+    };
+    let functions = [Unary::HardSwish, Unary::Silu, Unary::Sigmoid, Unary::Elu { alpha: 0.5 }];
+    for (index, (dims, groups, stride, pad, residual)) in [
+        ([64, 32, 1], 1, 1, 0, false),
+        ([32, 32, 1], 1, 1, 0, true),
+        ([20, 32, 3], 1, 2, 1, false),
+        ([64, 32, 3], 1, 1, 1, false),
+        ([32, 32, 3], 32, 1, 1, true),
+        ([32, 32, 3], 4, 1, 1, false),
+        ([24, 32, 3], 1, 1, 3, false),
+        ([2048, 32, 1], 1, 2, 0, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let function = functions[index % functions.len()];
+        let build = |seen: bool| {
+            let mut g = Graph::new("function", 32, [29, 31]);
+            let x = g.input().value;
+            let y = conv(&mut g, &[x, x][..1 + usize::from(residual)], dims, groups, stride, pad);
+            let z = g.add("function", Op::Tensor(TensorOp::Map(function)), &[y]).unwrap();
+            g.set_outputs(&[z, y][..1 + usize::from(seen)]);
+            Model::from_graph(g).unwrap()
+        };
+        let x = noise(&[2, 32, 29, 31]);
+        let input = build(true).graph().input().name.clone();
+        let run = |seen: bool, threads: usize, steps: usize| {
+            let options = SessionOptions { batch: 2, threads: Threads::Count(threads), ..Default::default() };
+            let mut session = build(seen).session(&options).unwrap();
+            let others = session.steps().iter().filter(|step| step.op != "Layout").count();
+            assert_eq!(others, steps, "{dims:?} in {groups} groups:\n{}", session.explain());
+            session.run_named(&[(&input, x.view())]).unwrap().swap_remove(0).1
+        };
+        let expected = run(true, 1, 2);
+        for threads in [1, 3] {
+            assert!(run(false, threads, 1) == expected, "{dims:?} in {groups} groups, {function:?}, {threads} threads");
+        }
     }
 }
 

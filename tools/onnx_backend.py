@@ -84,7 +84,10 @@ def main():
             print_ops(results)
         if kind == "node":
             mine = [result for op, float32, result, _ in results if float32 and op in LISTED]
-            print(f"float32 cases of the listed ops: {mine.count('passed')} of {len(mine)} passed")
+            print(f"float32 cases of the listed ops: {mine.count('passed')} of {len(mine)} passed; the others:")
+            for case, (op, float32, result, reason) in zip(cases, results):
+                if float32 and op in LISTED and result != "passed":
+                    print(f"  {case.name}: {reason.split(' supported: ')[-1]}")
         for case, (_, _, result, reason) in zip(cases, results):
             if result == "failed" or (arguments.details and result != "passed"):
                 print(f"  {result} {case.name}: {reason}")

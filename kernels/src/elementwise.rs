@@ -106,8 +106,8 @@ impl Elementwise {
         let shared = SharedPointer::new(output);
         let (blocks, height) = (self.output.blocks(), self.output.h);
         let parts = Parts::of(executor);
-        parts.run(&|thread| {
-            for row in parts.range(self.output.n * blocks * height, thread) {
+        parts.share_out_rows(self.output.n * blocks * height, &|rows| {
+            for row in rows {
                 let (n, block, y) = (row / (blocks * height), row / height % blocks, row % height);
                 let at = |g: &Geometry| g.offset(n, 0, y, 0) + g.block_offset(block);
                 let (scale, shift) = match &self.function {

@@ -52,8 +52,8 @@ pub fn copy_strided(
     let from_lanes = from.layout.lanes();
     let shared = SharedPointer::new(destination);
     let parts = Parts::of(executor);
-    parts.run(&|thread| {
-        for index in parts.range(to.n * to.planes() * to.h, thread) {
+    parts.share_out_rows(to.n * to.planes() * to.h, &|rows| {
+        for index in rows {
             let (n, plane, y) = (index / (to.planes() * to.h), index / to.h % to.planes(), index % to.h);
             if y == 0 {
                 // SAFETY: `to` was checked against the destination's length; each plane's first row is one thread's alone, and no

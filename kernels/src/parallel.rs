@@ -7,6 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// Most parts that a kernel is cut into: an executor's threads beyond them stay idle.
 pub const MAX_THREADS: usize = 1024;
 
+/// Lists of pieces of work: threads beyond them share one with another.
+const MAX_LISTS: usize = 64;
+
+/// Pieces that a thread's share of the work is cut into, for others to take: a quarter of a layer is what a thread may be late.
+pub(crate) const PIECES: usize = 4;
+
 /// Runs a piece of work on a fixed number of threads.
 ///
 /// Memory safety does not rest on an implementation. A part that is called again, or whose index is not below
@@ -50,6 +56,36 @@ impl<'a> Parts<'a> {
     /// The `index`-th part of `0..total`, for an index that [`Parts::run`] gave.
     pub(crate) fn range(&self, total: usize, index: usize) -> Range<usize> {
         range_of_part(total, self.count, index)
+    }
+
+    /// Calls `piece` with a thread's index and each number below `total` once. Each thread has its own pieces, neighbours, in order; one
+    /// that is done with its own takes those that others have not begun, so that a thread that is slow, or late, does fewer.
+    ///
+    /// # Errors
+    /// As [`Parts::run`].
+    pub(crate) fn share_out(&self, total: usize, piece: &(dyn Fn(usize, usize) + Sync)) -> Result<(), Error> {
+        let lists = self.count.min(MAX_LISTS);
+        let taken = [const { AtomicUsize::new(0) }; MAX_LISTS];
+        self.run(&|thread| {
+            for list in (0..lists).map(|turn| (thread + turn) % lists) {
+                let range = range_of_part(total, lists, list);
+                while taken[list].load(Ordering::Relaxed) < range.len() {
+                    let index = taken[list].fetch_add(1, Ordering::Relaxed);
+                    if index < range.len() {
+                        piece(thread, range.start + index);
+                    }
+                }
+            }
+        })
+    }
+
+    /// Calls `rows` with ranges that make up `0..total`, each of them once, as [`Parts::share_out`] does.
+    ///
+    /// # Errors
+    /// As [`Parts::run`].
+    pub(crate) fn share_out_rows(&self, total: usize, rows: &(dyn Fn(Range<usize>) + Sync)) -> Result<(), Error> {
+        let pieces = if self.count == 1 { 1 } else { total.min(self.count * PIECES) };
+        self.share_out(pieces, &|_, piece| rows(range_of_part(total, pieces, piece)))
     }
 
     /// Calls `part` with indices below [`Parts::count`] and with none of them twice, whatever the executor does: unsafe code
@@ -114,6 +150,35 @@ mod tests {
                 let longest = ranges.iter().map(|r| r.len()).max().unwrap();
                 assert!(ranges.iter().all(|r| r.len() + 1 >= longest));
             }
+        }
+    }
+
+    #[test]
+    fn every_piece_is_taken_once() {
+        for threads in [1, 2, 5, MAX_LISTS + 3] {
+            let scoped = Scoped(threads);
+            let parts = Parts::of(&scoped);
+            for total in [0, 1, 7, 100] {
+                let taken: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
+                let count = |index: usize| {
+                    taken[index].fetch_add(1, Ordering::Relaxed);
+                };
+                parts.share_out(total, &|_, piece| count(piece)).unwrap();
+                parts.share_out_rows(total, &|rows| rows.for_each(count)).unwrap();
+                assert!(taken.into_iter().all(|count| count.into_inner() == 2), "{threads} threads, {total} pieces");
+            }
+        }
+    }
+
+    struct Scoped(usize);
+
+    impl Executor for Scoped {
+        fn threads(&self) -> usize {
+            self.0
+        }
+
+        fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+            std::thread::scope(|scope| (0..self.0).for_each(|index| drop(scope.spawn(move || part(index)))));
         }
     }
 

@@ -253,8 +253,8 @@ impl Pool {
         let shared = SharedPointer::new(output);
         let (blocks, height) = (self.output.blocks(), self.output.h);
         let parts = Parts::of(executor);
-        parts.run(&|thread| {
-            for row in parts.range(self.output.n * blocks * height, thread) {
+        parts.share_out_rows(self.output.n * blocks * height, &|rows| {
+            for row in rows {
                 let (n, block, y) = (row / (blocks * height), row / height % blocks, row % height);
                 let (begin, end) = self.rows.ranges[y];
                 let at = |g: &Geometry, y: usize| g.offset(n, 0, y, 0) + g.block_offset(block);

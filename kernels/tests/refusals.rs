@@ -4,7 +4,7 @@ mod harness;
 
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
-use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout};
+use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout, Unary};
 
 /// The result of `work`, during which no allocation was larger than 64 KiB.
 fn frugal<T>(context: &str, work: impl FnOnce() -> T) -> T {
@@ -299,4 +299,17 @@ fn slices_and_residuals_that_were_not_planned_are_refused() {
         let result = gathering.run(&harness::Threads(executor), &data[..i], Residual::None, &mut to[..o], &mut scratch[..len]);
         assert_eq!(result, Err(Error::Length { what: "convolution scratch", expected: executor * needed, found: len }));
     }
+}
+
+#[test]
+fn one_function_follows_a_convolution_and_no_second() {
+    let p = problem("n1c16h5w5o16k1");
+    let (input, output) = buffers(&p, Layout::Nchw16c);
+    let mut conv = Conv::new(p, Algorithm::Direct, input, output, None, packed(&p, Layout::Nchw16c), NONE, 1).unwrap();
+    conv.follow(Unary::Sigmoid, table()).unwrap();
+    let mut to = vec![0.0; output.len()];
+    conv.run(&Inline, &vec![0.0; input.len()], Residual::None, &mut to, &mut []).unwrap();
+    assert!(to[..output.plane_stride()].iter().take(5 * 5 * 16).all(|y| *y == 0.5), "the sigmoid of zero");
+    let error = conv.follow(Unary::Sigmoid, table()).unwrap_err();
+    assert!(matches!(error, Error::Problem { .. }), "{error}");
 }

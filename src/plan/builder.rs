@@ -31,10 +31,13 @@ impl Builder<'_> {
     /// The kernel of a call, and what is to be said of it.
     pub fn step(&self, call: &Call) -> Result<(Compute, StepInfo)> {
         let output = self.schedule.buffers[call.output];
-        match call.node {
-            Some(index) => self.node(call, index, &self.graph.nodes()[index], output),
-            None => self.change_of_form(call, output),
+        let Some(index) = call.node else { return self.change_of_form(call, output) };
+        let (mut compute, mut info) = self.node(call, index, &self.graph.nodes()[index], output)?;
+        if let (Some((function, _)), Compute::Conv(conv)) = (self.forms.follower(self.graph, index), &mut compute) {
+            conv.follow(function, self.request.table)?;
+            info.epilogue = format!("{}+{}", info.epilogue, TensorOp::Map(function).name().to_lowercase());
         }
+        Ok((compute, info))
     }
 
     fn change_of_form(&self, call: &Call, output: Geometry) -> Result<(Compute, StepInfo)> {
@@ -62,7 +65,7 @@ impl Builder<'_> {
         let table = self.request.table;
         let mut info = StepInfo {
             name: node.name.clone(),
-            value: self.graph.values[node.output.0].name.clone(),
+            value: self.graph.values[call.value.0].name.clone(),
             op: node.op.name(),
             input: self.shapes[x.0],
             output: self.shapes[node.output.0],

@@ -1,12 +1,13 @@
 //! In which form each value is held: NCHW16c where the ops around it work in blocks of channels, row-major otherwise. A value that
 //! is another one under a new shape (flatten, reshape, identity, dropout) shares its buffer.
 
+use super::concat::{self, Place};
 use super::{Request, algorithm, blocked};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
 use crate::quantize::ActivationScale;
 use crate::tensor::Shape;
-use stridewise_kernels::{ConvProblem, Element, Geometry, Halo, Layout};
+use stridewise_kernels::{ConvProblem, Element, Geometry, Halo, Layout, Unary};
 
 /// How a value is held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +36,11 @@ pub(super) struct Forms {
     roots: [Vec<ValueId>; 2],
     /// For each value the border that its readers need, in each form.
     halos: [Vec<Halo>; Form::ALL.len()],
+    /// For each value the part of another's buffer that it is, in blocks, if it is one.
+    places: Vec<Option<Place>>,
+    /// For each convolution the node that computes a function of its output, where nothing else reads that: the convolution's kernel
+    /// computes it.
+    followers: Vec<Option<usize>>,
     /// For each value what its bytes stand for, where that is known.
     pub(super) scales: Vec<Option<ActivationScale>>,
 }
@@ -86,6 +92,8 @@ impl Forms {
             node: vec![Form::Dense; graph.nodes().len()],
             roots: [own.clone(), own],
             halos: std::array::from_fn(|_| vec![Halo::NONE; count]),
+            places: vec![None; count],
+            followers: vec![None; graph.nodes().len()],
             scales: Vec::new(),
         };
         let readers = readers(graph);
@@ -100,17 +108,47 @@ impl Forms {
         }
         forms.choose_planes(graph, shapes);
         forms.narrow(graph, shapes, request)?;
+        forms.find_followers(graph, &readers);
+        forms.places = concat::places(graph, shapes, &forms);
         for (index, node) in graph.nodes().iter().enumerate() {
             if let (Some(problem), Some(&x)) = (forms.problem(graph, shapes, index)?, node.inputs.first()) {
                 problem.validate().map_err(|e| Error::Graph { node: node.name.clone(), reason: e.to_string() })?;
                 let halo = algorithm::choose(&problem, forms.node[index].layout(), request).algorithm.required_halo(&problem);
                 let form = forms.node[index];
-                let root = forms.root(x, form).0;
-                let needed = &mut forms.halos[form as usize][root];
+                let holder = forms.holder(forms.root(x, form), form).0;
+                let needed = &mut forms.halos[form as usize][holder];
                 *needed = needed.union(halo);
             }
         }
         Ok(forms)
+    }
+
+    /// Finds functions of a convolution's output that nothing else reads.
+    fn find_followers(&mut self, graph: &Graph, readers: &[Vec<usize>]) {
+        for (index, node) in graph.nodes().iter().enumerate() {
+            let (value, &[reader]) = (node.output, readers[node.output.0].as_slice()) else { continue };
+            let convolves = matches!(node.op, Op::Conv { .. } | Op::Gemm { .. }) && self.home[value.0] == Form::Blocked;
+            if !convolves || graph.outputs().contains(&value) || self.function(graph, reader).is_none() {
+                continue;
+            }
+            let after = graph.nodes()[reader].output;
+            if self.node[reader] == Form::Blocked && self.home[after.0] == Form::Blocked {
+                self.followers[index] = Some(reader);
+            }
+        }
+    }
+
+    fn function(&self, graph: &Graph, index: usize) -> Option<Unary> {
+        match graph.nodes()[index].op {
+            Op::Tensor(TensorOp::Map(function)) if function != Unary::Identity => Some(function),
+            _ => None,
+        }
+    }
+
+    /// The function that a convolution's kernel computes of its output, and the value that it is.
+    pub fn follower(&self, graph: &Graph, index: usize) -> Option<(Unary, ValueId)> {
+        let reader = self.followers[index]?;
+        Some((self.function(graph, reader)?, graph.nodes()[reader].output))
     }
 
     fn decide(&mut self, graph: &Graph, shapes: &[Shape], index: usize, node: &Node, readers: &[Vec<usize>]) {
@@ -189,6 +227,21 @@ impl Forms {
         self.roots[usize::from(form != form.blocked())][value.0]
     }
 
+    /// The part of another's buffer of [`Form::Blocked`] that a value is, if it is one.
+    pub fn place(&self, value: ValueId) -> Option<Place> {
+        self.places[self.root(value, Form::Blocked).0]
+    }
+
+    /// Whether a value's buffer of [`Form::Blocked`] is put together from others': nothing needs to write all of it.
+    pub fn is_assembled(&self, value: ValueId) -> bool {
+        self.places[value.0].is_some() || self.places.iter().flatten().any(|place| place.whole == value)
+    }
+
+    /// The value whose buffer of a form holds that of a root: another where it is a part.
+    fn holder(&self, root: ValueId, form: Form) -> ValueId {
+        self.places[root.0].filter(|_| form == Form::Blocked).map_or(root, |place| place.whole)
+    }
+
     /// True for a node that computes nothing: its readers read its input.
     pub fn is_alias(&self, value: ValueId) -> bool {
         self.roots[1][value.0] != value
@@ -207,7 +260,8 @@ impl Forms {
             (None, Form::Dense) => [1, 1, 1, shape.elements()],
             (None, _) => return Err(refuse(format!("a value of shape {shape} has neither 2, 3 nor 4 dimensions"))),
         };
-        let geometry = Geometry::new(form.layout(), dims, self.halos[form as usize][root.0]).map_err(|e| refuse(e.to_string()))?;
+        let halo = self.halos[form as usize][self.holder(root, form).0];
+        let geometry = Geometry::new(form.layout(), dims, halo).map_err(|e| refuse(e.to_string()))?;
         match self.scale(root) {
             Some(scale) if form.layout().element() == Element::U8 => Ok(geometry.with_zero_point(scale.zero_point)?),
             _ => Ok(geometry),

@@ -4,6 +4,7 @@
 mod algorithm;
 mod blocked;
 mod builder;
+mod concat;
 mod layout;
 mod memory;
 mod precision;
@@ -29,7 +30,7 @@ use crate::tensor::Shape;
 use builder::Builder;
 use layout::{Form, Forms};
 use schedule::{Call, Operand, Schedule};
-use step::Compute;
+use step::{Compute, Written};
 use stridewise_kernels::conv::{Algorithm, PackedWeights, schedule_prefetch};
 use stridewise_kernels::{AlignedBuffer, ConvProblem, Executor, Geometry, KernelTable, Layout, layout as copies};
 
@@ -103,7 +104,7 @@ impl Plan {
         check_memory(graph, &shapes, &forms, &schedule, request, arena)?;
 
         let place = |buffer: usize| {
-            let offset = offsets[slots[buffer]];
+            let offset = offsets[slots[buffer]] + schedule.parts[buffer].map_or(0, |(_, offset)| offset);
             offset..offset + schedule.buffers[buffer].len()
         };
         let source = |operand: &Operand| match *operand {
@@ -141,15 +142,13 @@ impl Plan {
                 inputs: call.inputs.iter().map(source).collect(),
                 output: place(call.output),
                 in_place: call.in_place,
-                geometry: schedule.buffers[call.output],
-                scale: forms.scale(call.value).map_or(1.0, |s| s.scale),
-                value: call.node.map(|_| (call.value, shapes[call.value.0])),
-                aliases: Vec::new(),
+                written: Vec::new(),
                 info,
             });
         }
-        for &(call, alias) in &schedule.aliases {
-            plan.steps[call].aliases.push((alias, shapes[alias.0]));
+        for &(call, value, buffer) in &schedule.written {
+            let scale = forms.scale(schedule.calls[call].value).map_or(1.0, |s| s.scale);
+            plan.steps[call].written.push(Written::new(value, shapes[value.0], place(buffer), schedule.buffers[buffer], scale));
         }
         plan.prefetch_weights();
         // Scratch depends on the algorithms' tiles, so it is known only now; nothing of it is allocated yet.

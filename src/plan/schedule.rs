@@ -1,5 +1,6 @@
 //! Which kernel calls a graph becomes, in which order, over which buffers; and which of them are one in memory.
 
+use super::concat::Place;
 use super::layout::{Form, Forms, dims4};
 use super::memory::Lifetime;
 use crate::error::{Error, Result};
@@ -41,13 +42,15 @@ pub(super) struct Schedule {
     pub calls: Vec<Call>,
     /// The geometry of each buffer.
     pub buffers: Vec<Geometry>,
+    /// Of each buffer that is a part of another that one, and where it begins there, in elements.
+    pub parts: Vec<Option<(usize, usize)>>,
     pub constants: Vec<Constant>,
     /// Where each input goes.
     pub inputs: Vec<usize>,
     /// Where each output is found.
     pub outputs: Vec<Operand>,
-    /// For each value that shares a buffer with another the call that writes it, if one does.
-    pub aliases: Vec<(usize, ValueId)>,
+    /// Values, with the call behind which each is whole, and its buffer.
+    pub written: Vec<(usize, ValueId, usize)>,
 }
 
 struct Scheduler<'a> {
@@ -58,8 +61,8 @@ struct Scheduler<'a> {
     /// The buffer of each value in each form.
     buffer_of: [Vec<Option<usize>>; Form::ALL.len()],
     constant_of: HashMap<(ValueId, Geometry), usize>,
-    /// The call that writes each value.
-    writer: Vec<Option<usize>>,
+    /// The call behind which each value is whole, and its buffer.
+    writer: Vec<Option<(usize, usize)>>,
 }
 
 impl Schedule {
@@ -67,12 +70,14 @@ impl Schedule {
         let schedule = Schedule {
             calls: Vec::with_capacity(graph.nodes().len()),
             buffers: Vec::new(),
+            parts: Vec::new(),
             constants: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
-            aliases: Vec::new(),
+            written: Vec::new(),
         };
         let none = vec![None; graph.value_count()];
+        let writer = vec![None; graph.value_count()];
         let mut scheduler = Scheduler {
             graph,
             shapes,
@@ -80,7 +85,7 @@ impl Schedule {
             schedule,
             buffer_of: std::array::from_fn(|_| none.clone()),
             constant_of: HashMap::new(),
-            writer: none,
+            writer,
         };
         for input in graph.inputs() {
             let buffer = scheduler.open(input.value, forms.home[input.value.0])?;
@@ -121,11 +126,17 @@ impl Scheduler<'_> {
         let (graph, forms) = (self.graph, self.forms);
         let node = &graph.nodes()[index];
         if forms.is_alias(node.output) {
-            let writer = node.inputs.first().and_then(|v| self.writer[v.0]);
-            self.writer[node.output.0] = writer;
             // Of the graph's input there is no call.
-            self.schedule.aliases.extend(writer.map(|call| (call, node.output)));
+            if let Some((call, buffer)) = node.inputs.first().and_then(|v| self.writer[v.0]) {
+                self.wrote(call, node.output, buffer);
+            }
             return Ok(());
+        }
+        if self.writer[node.output.0].is_some() {
+            return Ok(());
+        }
+        if matches!(node.op, Op::Tensor(TensorOp::Concat { .. })) && forms.is_assembled(node.output) {
+            return self.assemble(index);
         }
         let mut inputs = Vec::with_capacity(node.inputs.len());
         for (place, &value) in node.inputs.iter().enumerate() {
@@ -142,9 +153,60 @@ impl Scheduler<'_> {
                 }
             });
         }
-        let output = self.open(node.output, forms.home[node.output.0])?;
-        self.writer[node.output.0] = Some(self.schedule.calls.len());
-        self.schedule.calls.push(Call { node: Some(index), value: node.output, inputs, output, in_place: None });
+        // What follows the convolution is computed with it.
+        let value = forms.follower(graph, index).map_or(node.output, |(_, value)| value);
+        let output = self.open(value, forms.home[value.0])?;
+        self.wrote(self.schedule.calls.len(), value, output);
+        self.schedule.calls.push(Call { node: Some(index), value, inputs, output, in_place: None });
+        Ok(())
+    }
+
+    fn wrote(&mut self, call: usize, value: ValueId, buffer: usize) {
+        self.writer[value.0] = Some((call, buffer));
+        self.schedule.written.push((call, value, buffer));
+    }
+
+    /// A concatenation most of which is where it belongs: what is not, is copied there.
+    fn assemble(&mut self, index: usize) -> Result<()> {
+        let node = &self.graph.nodes()[index];
+        let output = match self.buffer_of[Form::Blocked as usize][node.output.0] {
+            Some(buffer) => buffer,
+            None => self.open(node.output, Form::Blocked)?,
+        };
+        let Place { whole, channel: first } = self.forms.place(node.output).unwrap_or(Place { whole: node.output, channel: 0 });
+        let (mut channel, mut from, mut elsewhere) = (first, first, Vec::new());
+        for &value in &node.inputs {
+            let constant = self.graph.values[value.0].constant.as_ref();
+            let operand = match constant {
+                Some(tensor) => self.constant(value, tensor, self.broadcast(value, node.output)?)?,
+                None => Operand::Buffer(self.buffer(value, Form::Blocked)?),
+            };
+            let there = constant.is_none() && self.forms.place(value) == Some(Place { whole, channel });
+            if there {
+                self.copy(index, Place { whole, channel: from }, channel - from, &mut elsewhere)?;
+            } else {
+                elsewhere.push(operand);
+            }
+            channel = channel.saturating_add(dims4(self.shapes[value.0].dims()).map_or(0, |[_, c, _, _]| c));
+            if there {
+                from = channel;
+            }
+        }
+        self.copy(index, Place { whole, channel: from }, channel - from, &mut elsewhere)?;
+        if let Some(last) = self.schedule.calls.len().checked_sub(1) {
+            self.wrote(last, node.output, output);
+        }
+        Ok(())
+    }
+
+    /// Calls a concatenation of some of its inputs into a place of the whole.
+    fn copy(&mut self, index: usize, place: Place, channels: usize, inputs: &mut Vec<Operand>) -> Result<()> {
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let output = self.open_part(place, channels)?;
+        let (inputs, value) = (std::mem::take(inputs), self.graph.nodes()[index].output);
+        self.schedule.calls.push(Call { node: Some(index), value, inputs, output, in_place: None });
         Ok(())
     }
 
@@ -171,10 +233,30 @@ impl Scheduler<'_> {
     /// A new buffer for a value.
     fn open(&mut self, value: ValueId, form: Form) -> Result<usize> {
         let geometry = self.forms.geometry(self.graph, self.shapes, value, form)?;
-        self.schedule.buffers.push(geometry);
-        let buffer = self.schedule.buffers.len() - 1;
+        let buffer = match self.forms.place(value).filter(|_| form == Form::Blocked) {
+            Some(place) => self.open_part(place, geometry.c())?,
+            None => {
+                self.schedule.buffers.push(geometry);
+                self.schedule.parts.push(None);
+                self.schedule.buffers.len() - 1
+            }
+        };
         self.buffer_of[form as usize][value.0] = Some(buffer);
         Ok(buffer)
+    }
+
+    /// A buffer that is some channels of another value's of one image.
+    fn open_part(&mut self, place: Place, channels: usize) -> Result<usize> {
+        let whole = match self.buffer_of[Form::Blocked as usize][place.whole.0] {
+            Some(whole) => whole,
+            None => self.open(place.whole, Form::Blocked)?,
+        };
+        let geometry = self.schedule.buffers[whole];
+        let [n, _, h, w] = geometry.dims();
+        let part = Geometry::new(geometry.layout(), [n, channels, h, w], geometry.halo())?;
+        self.schedule.buffers.push(part);
+        self.schedule.parts.push(Some((whole, place.channel / geometry.layout().lanes() * geometry.plane_stride())));
+        Ok(self.schedule.buffers.len() - 1)
     }
 
     /// The buffer that holds a value in a form; it is brought into that form if it is not there yet.
@@ -210,23 +292,24 @@ fn is_packed(op: &Op, place: usize, shape: &Shape, form: Form) -> bool {
 }
 
 impl Schedule {
-    /// The slot of the arena of each buffer, and when each slot is in use. A call whose output can take the place of one of its
-    /// inputs, which is read for the last time, is told so.
+    /// The slot of the arena of each buffer, and when each slot is in use; parts have that of the whole. A call whose output can take
+    /// the place of one of its inputs, which is read for the last time, is told so.
     ///
     /// Call i runs at time i + 1; inputs are written at 0, outputs read after all.
     pub fn slots(&mut self, may_replace: impl Fn(&Call) -> Option<usize>) -> (Vec<usize>, Vec<Lifetime>) {
         let end = self.calls.len() + 1;
+        let whole: Vec<usize> = (0..self.buffers.len()).map(|buffer| self.parts[buffer].map_or(buffer, |(whole, _)| whole)).collect();
         let mut last_use = vec![0; self.buffers.len()];
         for (index, call) in self.calls.iter().enumerate() {
             for operand in &call.inputs {
                 if let Operand::Buffer(buffer) = operand {
-                    last_use[*buffer] = index + 1;
+                    last_use[whole[*buffer]] = index + 1;
                 }
             }
         }
         for operand in &self.outputs {
             if let Operand::Buffer(buffer) = operand {
-                last_use[*buffer] = end;
+                last_use[whole[*buffer]] = end;
             }
         }
         let mut slots = vec![usize::MAX; self.buffers.len()];
@@ -238,10 +321,11 @@ impl Schedule {
         }
         for index in 0..self.calls.len() {
             let (now, call) = (index + 1, &self.calls[index]);
-            let replaced = may_replace(call).and_then(|place| match call.inputs.get(place) {
+            let output = whole[call.output];
+            let replaced = may_replace(call).filter(|_| self.parts[call.output].is_none()).and_then(|place| match call.inputs.get(place) {
                 Some(&Operand::Buffer(buffer)) => {
                     let alone = call.inputs.iter().filter(|o| **o == Operand::Buffer(buffer)).count() == 1;
-                    let fits = self.buffers[buffer] == self.buffers[call.output];
+                    let fits = self.buffers[buffer] == self.buffers[output] && self.parts[buffer].is_none();
                     (alone && fits && last_use[buffer] == now).then_some((place, buffer))
                 }
                 _ => None,
@@ -249,16 +333,22 @@ impl Schedule {
             match replaced {
                 Some((place, buffer)) => {
                     let slot = slots[buffer];
-                    slots[call.output] = slot;
-                    lifetimes[slot].last = last_use[call.output].max(now);
+                    slots[output] = slot;
+                    lifetimes[slot].last = last_use[output].max(now);
                     self.calls[index].in_place = Some(place);
                 }
+                // Another part was written before.
+                None if slots[output] != usize::MAX => {}
                 None => {
-                    let output = call.output;
                     slots[output] = lifetimes.len();
                     lifetimes.push(Lifetime { len: self.buffers[output].len(), first: now, last: last_use[output].max(now) });
                 }
             }
+            let output_last = &mut lifetimes[slots[output]].last;
+            *output_last = (*output_last).max(now);
+        }
+        for buffer in 0..self.buffers.len() {
+            slots[buffer] = slots[whole[buffer]];
         }
         (slots, lifetimes)
     }

@@ -88,15 +88,37 @@ pub(crate) struct Step {
     pub output: Range<usize>,
     /// The input in whose place the output is written.
     pub in_place: Option<usize>,
-    /// Of the output.
-    pub geometry: Geometry,
-    /// What a step of the bytes that are written is worth; 1 of floats.
-    pub scale: f32,
-    /// What is written; nothing where a value only changes its form.
-    pub value: Option<(ValueId, Shape)>,
-    /// Values that share the output's buffer under another shape.
-    pub aliases: Vec<(ValueId, Shape)>,
+    /// Values that are whole behind this step.
+    pub written: Vec<Written>,
     pub info: StepInfo,
+}
+
+/// A value, and where in the arena it is found.
+pub(crate) struct Written {
+    pub value: ValueId,
+    pub shape: Shape,
+    place: Range<usize>,
+    geometry: Geometry,
+    /// What a step of its bytes is worth; 1 of floats.
+    scale: f32,
+}
+
+impl Written {
+    pub fn new(value: ValueId, shape: Shape, place: Range<usize>, geometry: Geometry, scale: f32) -> Written {
+        Written { value, shape, place, geometry, scale }
+    }
+
+    /// The value as a dense tensor of floats.
+    pub fn read(&self, executor: &dyn Executor, table: &'static KernelTable, arena: &[f32], values: &mut [f32]) -> Result<()> {
+        let dense = Geometry::new(Layout::Nchw, self.geometry.dims(), Halo::NONE)?;
+        let buffer = arena.get(self.place.clone()).unwrap_or(&[]);
+        match self.geometry.layout().element() {
+            Element::F32 => layout::to_nchw(executor, buffer, &self.geometry, values)?,
+            Element::Bf16 => Bf16Conversion::new(self.geometry, dense, table)?.run(executor, buffer, values)?,
+            Element::U8 => Dequantize::new(self.geometry, dense, self.scale, table.int8()?)?.run(executor, buffer, values)?,
+        }
+        Ok(())
+    }
 }
 
 /// What a plan decided for one step, for people and programs to read.
@@ -249,17 +271,6 @@ impl Step {
                     _ => {}
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// What the step wrote, as a dense tensor of floats.
-    pub fn read(&self, executor: &dyn Executor, table: &'static KernelTable, buffer: &[f32], values: &mut [f32]) -> Result<()> {
-        let dense = Geometry::new(Layout::Nchw, self.geometry.dims(), Halo::NONE)?;
-        match self.geometry.layout().element() {
-            Element::F32 => layout::to_nchw(executor, buffer, &self.geometry, values)?,
-            Element::Bf16 => Bf16Conversion::new(self.geometry, dense, table)?.run(executor, buffer, values)?,
-            Element::U8 => Dequantize::new(self.geometry, dense, self.scale, table.int8()?)?.run(executor, buffer, values)?,
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// Called with nothing when the input is in its buffer, then after each step with the step and the buffer that it wrote.
+/// Called with nothing when the input is in its buffer, then after each step with the step and the arena.
 type Observer<'a> = dyn FnMut(Option<(&plan::Step, &[f32])>) -> Result<()> + 'a;
 
 /// One caller's running network: its plan, its arena, its threads. `Send`; one run at a time.
@@ -195,11 +195,11 @@ impl Session {
         let graph = self.graph.clone();
         let (pool, table) = (self.pool.clone(), self.table);
         self.execute(&[input.view()], &mut [output.view_mut()], &mut |written| {
-            let Some((step, buffer)) = written else { return Ok(()) };
-            for (value, shape) in step.value.iter().chain(&step.aliases) {
-                let mut tensor = Tensor::zeros(*shape)?;
-                step.read(&pool, table, buffer, tensor.as_mut_slice())?;
-                tap(&graph.values[value.0].name, tensor);
+            let Some((step, arena)) = written else { return Ok(()) };
+            for written in &step.written {
+                let mut tensor = Tensor::zeros(written.shape)?;
+                written.read(&pool, table, arena, tensor.as_mut_slice())?;
+                tap(&graph.values[written.value.0].name, tensor);
             }
             Ok(())
         })?;
@@ -225,6 +225,8 @@ impl Session {
     ) -> Result<()> {
         self.check_shapes(inputs, outputs)?;
         self.pool.check_process()?;
+        let pool = self.pool.clone();
+        let _running = pool.running();
         let watch = self.limits.start();
         for (port, input) in self.plan.inputs.iter().zip(inputs) {
             if let Source::Arena(place) = &port.source {
@@ -235,7 +237,7 @@ impl Session {
         for step in &self.plan.steps {
             watch.check(&step.info.name)?;
             step.run(executor, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
-            observe(Some((step, &self.arena[step.output.clone()])))?;
+            observe(Some((step, &self.arena)))?;
         }
         for (port, output) in self.plan.outputs.iter().zip(outputs) {
             let from = match &port.source {

@@ -1,6 +1,6 @@
 //! Threads that kernels run on: none but the caller's, a team of our own, the caller's rayon pool, or any other executor.
 
-use super::team::Resident;
+use super::team::{Resident, Running};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -129,6 +129,14 @@ impl ThreadPool {
             Kind::Team(resident) => resident.threads(),
             Kind::Rayon(pool, _) => pool.current_num_threads(),
             Kind::Other(_, threads) => *threads,
+        }
+    }
+
+    /// Tells threads of our own that a run goes on until the result is dropped.
+    pub(super) fn running(&self) -> Option<Running<'_>> {
+        match &self.0 {
+            Kind::Team(resident) => Some(resident.running()),
+            _ => None,
         }
     }
 

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// How long a thread waits for the next layer before it parks.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// How long it waits while a run goes on, offering its processor to others meanwhile: the next layer comes as soon as the slowest thread
+/// is done with this one, and to be woken for it would take longer than many a layer does.
+const OFFER: Duration = Duration::from_millis(2);
+
 /// A team with its threads; they have ended when its drop returns.
 pub(super) struct Resident {
     team: Arc<Team>,
@@ -31,6 +35,7 @@ impl Resident {
             busy: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             leave: AtomicBool::new(false),
+            runs: AtomicUsize::new(0),
             workers: members,
         });
         // Dropped when a thread does not start: those before it leave.
@@ -53,6 +58,12 @@ impl Resident {
     /// The process that the threads are in: a fork has none of them.
     pub fn process(&self) -> u32 {
         self.process
+    }
+
+    /// Tells the threads that more work comes until the result is dropped.
+    pub fn running(&self) -> Running<'_> {
+        self.team.runs.fetch_add(1, Ordering::Relaxed);
+        Running(&self.team.runs)
     }
 
     /// Runs `part` with each index below [`Resident::threads`]; 0 is the calling thread's.
@@ -94,7 +105,18 @@ struct Team {
     busy: AtomicUsize,
     panicked: AtomicBool,
     leave: AtomicBool,
+    /// Runs of sessions that are going on.
+    runs: AtomicUsize,
     workers: Vec<Worker>,
+}
+
+/// While it lives a run goes on.
+pub(super) struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: `job` is written only by the holder of `turn` while `busy` is 0, and read only by workers between the release of
@@ -172,7 +194,7 @@ impl Team {
         }
     }
 
-    /// Waits until the epoch is another than `seen`, spinning first, then parked.
+    /// Waits until the epoch is another than `seen`, spinning first, then offering its processor while a run goes on, then parked.
     fn next_epoch(&self, worker: &Worker, seen: u64) -> u64 {
         let moved = || Some(self.epoch.load(Ordering::SeqCst)).filter(|&e| e != seen);
         let start = Instant::now();
@@ -183,8 +205,12 @@ impl Team {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() > SPIN {
-                break;
+            let waited = start.elapsed();
+            if waited > SPIN {
+                if waited > OFFER || self.runs.load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+                std::thread::yield_now();
             }
         }
         loop {

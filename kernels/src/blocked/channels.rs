@@ -106,8 +106,7 @@ impl Channels {
         self.output.check("output of moved channels", output.len())?;
         let shared = SharedPointer::new(output);
         let parts = Parts::of(executor);
-        parts.run(&|thread| {
-            let rows = parts.range(self.output.n * self.output.planes() * self.output.h, thread);
+        parts.share_out_rows(self.output.n * self.output.planes() * self.output.h, &|rows| {
             for_stretches(&self.output, rows, self.joined, |n, plane, y, count| {
                 let pixels = count * self.output.w;
                 let start = self.output.offset(n, plane, y, 0);

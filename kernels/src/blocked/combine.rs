@@ -116,8 +116,7 @@ impl Combine {
         let to = SharedPointer::from_ptr(output);
         let parts = Parts::of(executor);
         let planes = self.output.planes();
-        parts.run(&|thread| {
-            let rows = parts.range(self.output.n * planes * self.output.h, thread);
+        parts.share_out_rows(self.output.n * planes * self.output.h, &|rows| {
             for_stretches(&self.output, rows, self.joined, |n, plane, y, count| {
                 // SAFETY: the callers checked that the buffers are of their geometries, which were found to fit the output's; rows
                 // are shared out to the threads without overlap.

@@ -58,8 +58,7 @@ impl Map {
         let row = self.output.w * self.output.layout.lanes();
         let joined = is_gapless(&self.input) && is_gapless(&self.output);
         let parts = Parts::of(executor);
-        parts.run(&|thread| {
-            let rows = parts.range(self.output.n * self.output.planes() * self.output.h, thread);
+        parts.share_out_rows(self.output.n * self.output.planes() * self.output.h, &|rows| {
             for_stretches(&self.output, rows, joined, |n, plane, y, count| {
                 // SAFETY: the callers checked that both buffers are of their geometries, whose dimensions are the same; rows are
                 // shared out to the threads without overlap.

@@ -43,18 +43,23 @@ pub(super) fn scratch_len(conv: &Conv) -> usize {
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
-    let mut prefetcher = conv.prefetcher(buffers.share);
+    let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
     let mut start = pixels.start;
     while start < pixels.end {
         let end = pixels.end.min(start + conv.pixel_block);
         for tile in &conv.weights.tiles()[tiles.clone()] {
             conv.enter_tile(&mut args, buffers, tile);
-            if segments_at_once(conv, tile) == tile.segments.len() {
-                pass(conv, tile, &mut args, &mut prefetcher, start..end, None);
-                continue;
-            }
-            for strip in (start..end).step_by(STRIP) {
-                pass_in_parts(conv, buffers, tile, &mut args, &mut prefetcher, strip..end.min(strip + STRIP));
+            let whole = segments_at_once(conv, tile) == tile.segments.len();
+            // A function of the outputs finds those of a strip in cache.
+            let strip = if whole && conv.then.is_none() { end - start } else { STRIP };
+            for first in (start..end).step_by(strip) {
+                let pixels = first..end.min(first + strip);
+                if whole {
+                    pass(conv, tile, &mut args, &mut prefetcher, pixels.clone(), None);
+                } else {
+                    pass_in_parts(conv, buffers, tile, &mut args, &mut prefetcher, pixels.clone());
+                }
+                conv.finish(buffers, tile.first..tile.first + tile.blocks, pixels);
             }
             (args.sums, args.begins, args.ends) = (sums.0.as_mut_ptr(), true, true);
         }

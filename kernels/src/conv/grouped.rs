@@ -56,7 +56,12 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             };
             // SAFETY: `Conv::new` checked that the halo holds every tap of every pixel, and that weights and geometries are
             // the problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs.
-            unsafe { kernel(&args) };
+            unsafe {
+                kernel(&args);
+                if let Some(then) = &conv.then {
+                    then.apply(args.output, count * BLOCK);
+                }
+            }
             cursor.advance(conv, count);
             pixel += count;
         }

@@ -66,7 +66,7 @@ fn together(conv: &Conv, tiles: &[OcTile]) -> usize {
 pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixels: Range<usize>) {
     let mut own = Sums::new();
     let mut args = conv.tile_args(buffers, &mut own);
-    let mut prefetcher = conv.prefetcher(buffers.share);
+    let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
     let (run, pitch, block) = (conv.weights.run(), pitch(conv), block_pixels(conv));
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
@@ -110,6 +110,9 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                     }
                     waiting += block.len() * width;
                 }
+            }
+            for tile in group {
+                conv.finish(buffers, tile.first..tile.first + tile.blocks, block.clone());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod direct;
 mod fill;
+mod follow;
 mod grouped;
 pub(crate) mod grouped_row;
 mod im2col;
@@ -22,8 +23,9 @@ pub use requantize::Requantize;
 pub use weight_source::WeightSource;
 pub use winograd::Winograd;
 
-use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer, range_of_part};
+use crate::parallel::{Executor, MAX_THREADS, PIECES, Parts, SharedPointer, range_of_part};
 use crate::{AlignedBuffer, BLOCK, Element, Error, Geometry, Halo, Isa, Layout};
+use std::ops::Range;
 use std::sync::Arc;
 use tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, Store, TileArgs};
 
@@ -140,7 +142,11 @@ pub struct Conv {
     partition: [usize; 2],
     /// Pixels that all tiles of OC pass over before the next pixels' turn.
     pixel_block: usize,
+    /// Of each share.
+    pieces: Pieces,
     ahead: Option<prefetch::Ahead>,
+    /// A function of every output.
+    then: Option<follow::Then>,
 }
 
 impl Conv {
@@ -252,10 +258,13 @@ impl Conv {
             output_size,
             partition: [1, 1],
             pixel_block: 0,
+            pieces: Pieces { of_tiles: false, count: 1 },
             ahead: None,
+            then: None,
         };
         conv.partition = conv.choose_partition(threads.min(MAX_THREADS));
         conv.pixel_block = conv.choose_pixel_block();
+        conv.pieces = conv.choose_pieces();
         Ok(conv)
     }
 
@@ -352,44 +361,55 @@ impl Conv {
         };
         let residual_data = SharedPointer::from_ptr(residual_data.cast_mut());
         let shared_scratch = SharedPointer::new(scratch);
-        parts.run(&|thread| {
-            self.clear_halo(&shared, &parts, thread);
-            let mut buffers = Buffers {
-                share: 0,
+        let pieces = if parts.count() == 1 { 1 } else { self.pieces.count };
+        parts.share_out(self.shares() * pieces, &|thread, index| {
+            let (tiles, pixels) = self.piece(index / pieces, index % pieces, pieces);
+            let buffers = Buffers {
+                share: index / pieces,
+                piece: (index % pieces, pieces),
                 input,
                 residual: residual_data.as_ptr().cast_const(),
                 residual_geometry,
                 output: shared.as_ptr(),
-                // SAFETY: scratch holds `per_thread` elements for each part, checked above, and no index comes twice.
+                // SAFETY: scratch holds `per_thread` elements for each part, checked above, and no two threads have one index.
                 scratch: unsafe { shared_scratch.as_ptr().add(thread * per_thread) },
             };
-            let [along_oc, along_pixels] = self.partition;
-            for share in parts.range(along_oc * along_pixels, thread) {
-                let (tiles, pixels) = self.share(share);
-                buffers.share = share;
-                match self.algorithm {
-                    Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
-                    Algorithm::Depthwise | Algorithm::Grouped => grouped::run(self, &buffers, tiles.clone(), pixels.clone()),
-                    Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles.clone(), pixels.clone()),
-                    // Its tiles are no pixels; it clears the padding itself.
-                    Algorithm::Winograd(variant) => {
-                        winograd::run(self, variant, &buffers, tiles, pixels);
-                        continue;
-                    }
-                }
-                if tiles.end == self.weights.tiles().len() && self.clears_padding() {
-                    self.clear_padding(&shared, pixels);
-                }
+            if tiles.is_empty() || pixels.is_empty() {
+                return;
+            }
+            self.clear_halo(&shared, &tiles, &pixels);
+            match self.algorithm {
+                Algorithm::Direct => direct::run(self, &buffers, tiles.clone(), pixels.clone()),
+                Algorithm::Depthwise | Algorithm::Grouped => grouped::run(self, &buffers, tiles.clone(), pixels.clone()),
+                Algorithm::Im2colGemm => im2col::run(self, &buffers, tiles.clone(), pixels.clone()),
+                // Its tiles are no pixels; it clears the padding itself.
+                Algorithm::Winograd(variant) => return winograd::run(self, variant, &buffers, tiles, pixels),
+            }
+            if tiles.end == self.weights.tiles().len() && self.clears_padding() {
+                self.clear_padding(&shared, pixels);
             }
         })
     }
 
-    /// Each thread zeroes the halo of its share of the output's planes; no tile writes there.
-    fn clear_halo(&self, output: &SharedPointer, parts: &Parts<'_>, thread: usize) {
-        let planes = self.output.planes();
-        for plane in parts.range(self.output.n * planes, thread) {
-            // SAFETY: `run` checked the output's length against this geometry; planes are shared out without overlap.
-            unsafe { self.output.clear_halo(output.as_ptr(), plane / planes, plane % planes) };
+    /// Zeroes the halo of the planes of some tiles of OC, of the images whose first pixel is among some pixels: every plane's once, since
+    /// a piece has whole tiles and whole pixels. Where several tiles are of one plane, it is the last one's.
+    fn clear_halo(&self, output: &SharedPointer, tiles: &Range<usize>, pixels: &Range<usize>) {
+        if self.output.halo == Halo::NONE {
+            return;
+        }
+        let per_image = self.pixels() / self.problem.n;
+        let blocks = self.output.layout.lanes() / BLOCK;
+        let tiles = &self.weights.tiles()[tiles.clone()];
+        let (Some(first), Some(last)) = (tiles.first(), tiles.last()) else { return };
+        // Planes whose last block is among the tiles'.
+        let end = last.first + last.blocks;
+        let planes = first.first / blocks..if end == self.output.blocks() { self.output.planes() } else { end / blocks };
+        for n in pixels.start.div_ceil(per_image)..pixels.end.div_ceil(per_image) {
+            for plane in planes.clone() {
+                // SAFETY: `run` checked the output's length against this geometry; no other piece has a plane's last block and an
+                // image's first pixel.
+                unsafe { self.output.clear_halo(output.as_ptr(), n, plane) };
+            }
         }
     }
 
@@ -400,7 +420,7 @@ impl Conv {
 
     /// Zeroes what pads the last plane of channels, of pixels numbered through all images. Their weights and bias are zero, but
     /// zero times infinity is not, and bounds may exclude zero.
-    fn clear_padding(&self, output: &SharedPointer, pixels: std::ops::Range<usize>) {
+    fn clear_padding(&self, output: &SharedPointer, pixels: Range<usize>) {
         let [oh, ow] = self.output_size;
         let mut pixel = pixels.start;
         while pixel < pixels.end {
@@ -413,13 +433,47 @@ impl Conv {
         }
     }
 
-    /// The tiles of OC and the pixels of one of the shares that [`Conv::partition`] makes.
-    fn share(&self, share: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+    /// Shares that [`Conv::partition`] makes.
+    fn shares(&self) -> usize {
+        self.partition[0] * self.partition[1]
+    }
+
+    /// The tiles of OC and the pixels of a share.
+    fn share(&self, share: usize) -> (Range<usize>, Range<usize>) {
+        self.piece(share, 0, 1)
+    }
+
+    /// Those of the `index`-th of `count` pieces of a share.
+    fn piece(&self, share: usize, index: usize, count: usize) -> (Range<usize>, Range<usize>) {
         let [along_oc, along_pixels] = self.partition;
-        let tiles = range_of_part(self.weights.tiles().len(), along_oc, share / along_pixels);
+        let [of_tiles, of_pixels] = if self.pieces.of_tiles { [count, 1] } else { [1, count] };
+        let part = |total: usize, parts: usize, part: usize, pieces: usize| {
+            let whole = range_of_part(total, parts, part);
+            let piece = range_of_part(whole.len(), pieces, if pieces == 1 { 0 } else { index });
+            whole.start + piece.start..whole.start + piece.end
+        };
+        let tiles = part(self.weights.tiles().len(), along_oc, share / along_pixels, of_tiles);
         let pixels = self.pixels();
-        let groups = range_of_part(pixels.div_ceil(PIXELS), along_pixels, share % along_pixels);
+        let groups = part(pixels.div_ceil(PIXELS), along_pixels, share % along_pixels, of_pixels);
         (tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels))
+    }
+
+    /// How shares are cut into pieces that another thread may take: along the loop that is outermost, where that makes nothing come from
+    /// memory once more, and no finer than handing a piece over costs.
+    fn choose_pieces(&self) -> Pieces {
+        /// Multiply-adds of a piece, at least: some microseconds.
+        const FEWEST: u64 = 1 << 18;
+        let (tiles, pixels) = self.share(0);
+        let groups = pixels.len().div_ceil(PIXELS);
+        let work = self.problem.macs() / self.shares() as u64;
+        let count = usize::try_from(work / FEWEST).unwrap_or(usize::MAX).clamp(1, PIECES);
+        let (of_tiles, count) = match self.algorithm {
+            // A strip reads all weights, and the transformed input is every tile's.
+            Algorithm::Winograd(variant) => (false, count.min(winograd::pieces(self, variant, groups))),
+            _ if tiles.len() > 1 && pixels.len() <= self.pixel_block => (true, count.min(tiles.len())),
+            _ => (false, count.min(groups)),
+        };
+        Pieces { of_tiles, count }
     }
 
     /// What the work is shared out by: output pixels, or Winograd's tiles of them.
@@ -488,10 +542,20 @@ impl Conv {
     }
 }
 
+/// How a share is cut.
+#[derive(Clone, Copy)]
+struct Pieces {
+    /// Along tiles of OC, not along pixels.
+    of_tiles: bool,
+    count: usize,
+}
+
 /// The buffers of a run, as one thread sees them.
 struct Buffers<'a> {
     /// Which of the partition's shares is computed.
     share: usize,
+    /// Which piece of it, of how many.
+    piece: (usize, usize),
     input: &'a [f32],
     residual: *const f32,
     residual_geometry: Geometry,

@@ -7,6 +7,7 @@
 
 use super::tile::{PIXELS, TileArgs};
 use super::{BLOCK, Conv, PackedWeights};
+use crate::parallel::range_of_part;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,10 +72,6 @@ pub fn schedule_prefetch(convs: &mut [&mut Conv]) {
 }
 
 impl Conv {
-    fn shares(&self) -> usize {
-        self.partition[0] * self.partition[1]
-    }
-
     /// The elements of the packed weights that a share reads, in order.
     fn weight_stream(&self, share: usize) -> Vec<Range<usize>> {
         if share >= self.shares() {
@@ -94,12 +91,16 @@ impl Conv {
         segments.saturating_mul(self.weights.positions()).saturating_mul(pixels.len().div_ceil(PIXELS))
     }
 
-    /// What is left to ask for in one of the partition's shares.
-    pub(super) fn prefetcher(&self, share: usize) -> Prefetcher<'_> {
+    /// What is left to ask for in a piece of one of the partition's shares.
+    pub(super) fn prefetcher(&self, share: usize, (piece, count): (usize, usize)) -> Prefetcher<'_> {
         let pieces = self.ahead.as_ref().and_then(|ahead| ahead.0.get(share)).map_or(&[][..], Vec::as_slice);
         let lines: usize = pieces.iter().map(|piece| piece.elements.len() / BLOCK).sum();
         let segments = self.segments_run(share);
-        Prefetcher { pieces, taken: 0, per_segment: lines.div_ceil(segments.max(1)), period: (segments / lines.max(1)).max(1), wait: 0 }
+        let (per_segment, period) = (lines.div_ceil(segments.max(1)), (segments / lines.max(1)).max(1));
+        let own = range_of_part(lines, count, piece);
+        let mut prefetcher = Prefetcher { pieces, taken: 0, left: own.len(), per_segment, period, wait: 0 };
+        prefetcher.skip(own.start);
+        prefetcher
     }
 }
 
@@ -108,6 +109,8 @@ pub(super) struct Prefetcher<'a> {
     pieces: &'a [Piece],
     /// Elements of the first piece that were asked for.
     taken: usize,
+    /// Lines that are this piece's to ask for.
+    left: usize,
     /// Lines to ask for in a segment, by one register tile of `period`.
     per_segment: usize,
     period: usize,
@@ -116,10 +119,19 @@ pub(super) struct Prefetcher<'a> {
 }
 
 impl Prefetcher<'_> {
+    /// Leaves out lines that another piece asks for.
+    fn skip(&mut self, lines: usize) {
+        self.taken = lines * BLOCK;
+        while let Some(piece) = self.pieces.first().filter(|piece| self.taken >= piece.elements.len()) {
+            self.taken -= piece.elements.len();
+            self.pieces = &self.pieces[1..];
+        }
+    }
+
     /// Gives the next register tile its lines.
     pub fn enter(&mut self, args: &mut TileArgs) {
         args.ahead_lines = 0;
-        let Some(piece) = self.pieces.first() else { return };
+        let Some(piece) = self.pieces.first().filter(|_| self.left > 0) else { return };
         if self.wait > 0 {
             self.wait -= 1;
             return;
@@ -127,7 +139,9 @@ impl Prefetcher<'_> {
         self.wait = self.period - 1;
         args.ahead = piece.weights.data()[piece.elements.start + self.taken..].as_ptr();
         args.ahead_lines = self.per_segment;
-        self.taken += self.per_segment * args.segment_count * BLOCK;
+        let lines = self.per_segment * args.segment_count;
+        self.left = self.left.saturating_sub(lines);
+        self.taken += lines * BLOCK;
         if self.taken >= piece.elements.len() {
             self.pieces = &self.pieces[1..];
             self.taken = 0;

@@ -72,6 +72,14 @@ fn strip_tiles(conv: &Conv, variant: Winograd) -> usize {
     longest.min(conv.pixels().div_ceil(conv.partition[1]).next_multiple_of(PIXELS))
 }
 
+/// Pieces that a share of groups of tiles may be cut into: as many as there are strips, or more where all weights stay in the level-2
+/// cache, but none of a few tiles, which would use each weight a few times only.
+pub(super) fn pieces(conv: &Conv, variant: Winograd, groups: usize) -> usize {
+    const CACHED: usize = 256 * 1024;
+    let strips = (groups * PIXELS).div_ceil(strip_tiles(conv, variant));
+    if conv.weights.len() <= CACHED { strips.max(groups / 4) } else { strips }.max(1)
+}
+
 /// Elements of scratch memory for one thread.
 pub(super) fn scratch_len(conv: &Conv, variant: Winograd) -> usize {
     let [c, oc] = widths(conv);
@@ -86,7 +94,7 @@ pub(super) fn run(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_tile
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv, variant)) };
     let (v, m) = scratch.split_at_mut(strip * variant.positions() * c);
     let oc_tiles = &conv.weights.tiles()[oc_tiles];
-    let mut prefetcher = conv.prefetcher(buffers.share);
+    let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
     let mut start = tiles.start;
     while start < tiles.end {
         let end = tiles.end.min(start + strip);
@@ -225,6 +233,13 @@ fn transform_output(
         // SAFETY: `multiply` has written the blocks of `oc_tiles`, which follow each other, at every position; rows and columns
         // are cut to the image; `Conv::run` checked the lengths of residual and output and gives each thread other tiles.
         unsafe { kernel(&args) };
+        if let Some(then) = &conv.then {
+            for (block, row) in (0..args.blocks).flat_map(|block| (0..args.rows).map(move |row| (block, row))) {
+                let outputs = args.output.wrapping_add(block * args.plane + row * args.row);
+                // SAFETY: as above; these outputs were just written.
+                unsafe { then.apply(outputs, args.columns * BLOCK) };
+            }
+        }
         if last.first + last.blocks == oc / BLOCK {
             for row in 0..args.rows {
                 // SAFETY: as above; the last block is this thread's for these pixels.

@@ -222,11 +222,11 @@ fn pow(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (x, exponent) = (c.input(0)?, c.input(1)?);
     let ty = x.ty();
     if !ty.is_float() {
-        // Whole powers of whole numbers are whole; what the logarithm of the function errs is rounded away.
-        if exponent.ty().is_float() || ty.is_narrow() {
-            return unsupported(format!("of {ty} to powers of {}", exponent.ty()));
+        // Powers are rounded correctly, or so nearly that whole ones are whole.
+        if ty.is_narrow() {
+            return unsupported(format!("of {ty}"));
         }
-        return Ok(vec![b.emit(TensorOp::Combine { function: Binary::Pow, then: Unary::Round }, &[x, exponent], ty)?]);
+        return Ok(vec![b.emit(TensorOp::Combine { function: Binary::Pow, then: Unary::Trunc }, &[x, exponent], ty)?]);
     }
     if let Known::Constant(constant) = exponent
         && constant.len() == 1

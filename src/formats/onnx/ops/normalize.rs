@@ -20,13 +20,16 @@ pub(super) const OPS: &[(&str, Lower)] = &[
 fn batch(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let x = c.input(0)?;
     let ty = c.floats_only(x)?;
-    if c.int("training_mode", 0) != 0 || c.opset < 14 && (1..5).any(|output| c.writes(output)) {
+    if c.opset < 14 && (1..5).any(|output| c.writes(output)) {
         return unsupported("in training");
     }
     if c.int("spatial", 1) == 0 {
         return unsupported("spatial = 0");
     }
     let epsilon = c.float("epsilon", 1e-5);
+    if c.int("training_mode", 0) != 0 {
+        return batch_in_training(b, c, x, epsilon);
+    }
     let parameters = [c.input(1)?, c.input(2)?, c.input(3)?, c.input(4)?];
     let constants: Option<Vec<_>> = parameters.iter().map(|known| known.constant()).collect();
     let rank = x.dims().len();
@@ -41,6 +44,30 @@ fn batch(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     }
     let inputs: Vec<&Known> = [x].into_iter().chain(parameters).collect();
     Ok(vec![b.emit(TensorOp::BatchNormalization { epsilon }, &inputs, ty)?])
+}
+
+/// By the statistics of the batch itself; the running ones move towards them.
+fn batch_in_training(b: &mut Binder, c: &Call<'_>, x: &Known, epsilon: f32) -> Lowered<Vec<Known>> {
+    let (ty, rank) = (x.ty(), x.dims().len());
+    let mean = |keep| {
+        let axes = (0..rank).filter(|&axis| axis != 1).collect();
+        TensorOp::Reduce { reduction: Reduction::Mean, axes, keep }
+    };
+    let combine = |function| TensorOp::Combine { function, then: Unary::Identity };
+    let center = b.emit(mean(true), &[x], ty)?;
+    let distance = b.emit(combine(Binary::Sub), &[x, &center], ty)?;
+    let square = b.emit(combine(Binary::Mul), &[&distance, &distance], ty)?;
+    let statistics = [b.emit(mean(false), &[x], ty)?, b.emit(mean(false), &[&square], ty)?];
+    let [batch_mean, variance] = &statistics;
+    let op = TensorOp::BatchNormalization { epsilon };
+    let mut outputs = vec![b.emit(op, &[x, c.input(1)?, c.input(2)?, batch_mean, variance], ty)?];
+    let momentum = c.float("momentum", 0.9);
+    for (index, statistic) in statistics.iter().enumerate() {
+        let part = |b: &mut Binder, known: &Known, scale: f32| b.emit(TensorOp::Map(Unary::Affine { scale, shift: 0.0 }), &[known], ty);
+        let (old, new) = (part(b, c.input(3 + index)?, momentum)?, part(b, statistic, 1.0 - momentum)?);
+        outputs.push(b.emit(combine(Binary::Add), &[&old, &new], ty)?);
+    }
+    Ok(outputs)
 }
 
 fn instance(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
