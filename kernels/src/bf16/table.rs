@@ -123,6 +123,14 @@ impl Bf16Table {
         self.name
     }
 
+    /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
+    pub fn has_dot_products(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return std::ptr::eq(self, &crate::x86_64::avx512::bf16::dot::TABLE);
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// Most blocks of 16 output channels that a convolution tile has here.
     pub fn max_blocks(&self) -> usize {
         self.conv_tile.len()
