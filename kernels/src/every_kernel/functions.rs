@@ -53,6 +53,7 @@ pub(super) fn unary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
         (Unary::Trunc, f64::trunc),
         (Unary::RoundToHalf, |x| (x.abs() * 2048.0).round_ties_even() / 2048.0 * x.signum()),
         (Unary::RoundToBfloat, |x| x),
+        (Unary::FakeQuantize { step: 0.125, low: -2.0, high: 3.0 }, |x| (x / 0.125).round_ties_even().clamp(-2.0, 3.0) * 0.125),
     ];
     let (function, exact) =
         functions.into_iter().find(|(f, _)| f.kernel().0.name() == function_of(kernel)).unwrap_or_else(|| panic!("{}", kernel.name));
