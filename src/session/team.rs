@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 /// How long a thread waits for the next layer before it parks.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// How long it waits while a run goes on, offering its processor to others meanwhile: the next layer comes as soon as the slowest thread
-/// is done with this one, and to be woken for it would take longer than many a layer does.
-const OFFER: Duration = Duration::from_millis(2);
+/// Likewise while a run goes on: the next layer comes as soon as the slowest thread has done the last piece of this one, and to be woken
+/// for it would take longer than many a layer does.
+const SPIN_IN_A_RUN: Duration = Duration::from_micros(300);
 
 /// A team with its threads; they have ended when its drop returns.
 pub(super) struct Resident {
@@ -194,7 +194,7 @@ impl Team {
         }
     }
 
-    /// Waits until the epoch is another than `seen`, spinning first, then offering its processor while a run goes on, then parked.
+    /// Waits until the epoch is another than `seen`, spinning first, then parked.
     fn next_epoch(&self, worker: &Worker, seen: u64) -> u64 {
         let moved = || Some(self.epoch.load(Ordering::SeqCst)).filter(|&e| e != seen);
         let start = Instant::now();
@@ -205,12 +205,9 @@ impl Team {
                 }
                 std::hint::spin_loop();
             }
-            let waited = start.elapsed();
-            if waited > SPIN {
-                if waited > OFFER || self.runs.load(Ordering::Relaxed) == 0 {
-                    break;
-                }
-                std::thread::yield_now();
+            let patience = if self.runs.load(Ordering::Relaxed) > 0 { SPIN_IN_A_RUN } else { SPIN };
+            if start.elapsed() > patience {
+                break;
             }
         }
         loop {
