@@ -1,4 +1,4 @@
-//! The least that a program needs: a network from a safetensors file, on one thread, without a feature of the library.
+//! The least that a program needs: a network from a safetensors file, on one thread, and in f32 without a feature of the library.
 //!
 //!     cargo run --release --no-default-features --example embed -- assets/resnet20_cifar10.safetensors
 //!
@@ -7,8 +7,9 @@
 use std::process::ExitCode;
 use stridewise::{Model, SessionOptions, Tensor};
 
-fn run(path: &str) -> stridewise::Result<()> {
-    let mut session = Model::from_safetensors(None, path)?.session(&SessionOptions::default())?;
+fn run(path: &str, precision: &str) -> stridewise::Result<()> {
+    let options = SessionOptions { precision: precision.parse()?, ..Default::default() };
+    let mut session = Model::from_safetensors(None, path)?.session(&options)?;
     let mut image = Tensor::zeros(session.input_shape())?;
     image.as_mut_slice().iter_mut().enumerate().for_each(|(i, value)| *value = (i * 37 % 256) as f32 / 128.0 - 1.0);
     let logits = session.run(&image)?;
@@ -20,11 +21,16 @@ fn run(path: &str) -> stridewise::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let Some(path) = std::env::args().nth(1) else {
-        eprintln!("usage: embed FILE.safetensors");
-        return ExitCode::FAILURE;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.as_slice() {
+        [path] => run(path, "f32"),
+        [path, precision] => run(path, precision),
+        _ => {
+            eprintln!("usage: embed FILE.safetensors [PRECISION]");
+            return ExitCode::FAILURE;
+        }
     };
-    match run(&path) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -3,17 +3,34 @@
 //!
 //!     cargo run --release --example latency -- --models resnet18,resnet50 --threads 1,2 --frames 3000 --hz 30 --busy 0
 //!
-//! `--busy N` starts N processes that compute all the time beside it. `tools/latency_peers.py` prints the same table for other engines.
+//! Below each session is a fixed piece of arithmetic of the same length on as many threads, in turns with it, a frame for eight of its own:
+//! no session can be steadier than that, and the last column says what part of its processors' time the machine's host gave to others.
+//! `--busy N` starts N processes that compute all the time beside it. `tools/latency.py` puts other engines into the same run.
 
+#[path = "latency/arithmetic.rs"]
+mod arithmetic;
 #[path = "latency/counting.rs"]
 mod counting;
+#[path = "latency/frames.rs"]
+mod frames;
+#[path = "latency/neighbours.rs"]
+mod neighbours;
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use stridewise::{Arch, Model, SessionOptions, Tensor};
+use arithmetic::Arithmetic;
+use frames::Frames;
+use neighbours::Neighbours;
+use std::io::BufRead;
+use std::time::Duration;
+use stridewise::{Arch, Model, Session, SessionOptions, Tensor};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
+
+/// Frames of a session before the arithmetic has its turn.
+const TURN: usize = 500;
+
+/// Frames at the beginning of a turn that are not counted: what had its turn before has filled the caches.
+const WARM: usize = 5;
 
 struct Arguments {
     models: Vec<String>,
@@ -21,6 +38,8 @@ struct Arguments {
     frames: usize,
     period: Duration,
     busy: usize,
+    /// Frames are asked for on the standard input, and told on the standard output: for `tools/latency.py`.
+    worker: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -30,10 +49,15 @@ fn arguments() -> Result<Arguments, String> {
         frames: 3000,
         period: Duration::ZERO,
         busy: 0,
+        worker: false,
     };
     let mut hz = 30.0;
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
+        if name == "--worker" {
+            found.worker = true;
+            continue;
+        }
         let value = given.next().ok_or_else(|| format!("{name}: a value is missing"))?;
         let wrong = |e: &dyn std::fmt::Display| format!("{name} {value}: {e}");
         match name.as_str() {
@@ -52,127 +76,100 @@ fn arguments() -> Result<Arguments, String> {
     Ok(found)
 }
 
-/// Processes that compute until they are dropped.
-struct Neighbours(Vec<Child>);
+/// A session with its buffers, and arithmetic that takes as long as it.
+struct Camera {
+    session: Session,
+    image: Tensor<f32>,
+    logits: Tensor<f32>,
+    arithmetic: Arithmetic,
+    /// Of the session, and of the arithmetic.
+    frames: [Frames; 2],
+}
 
-impl Neighbours {
-    fn start(count: usize) -> std::io::Result<Neighbours> {
-        let mut neighbours = Neighbours(Vec::new());
-        for _ in 0..count {
-            let child = Command::new(std::env::current_exe()?).env("STRIDEWISE_SPIN", "1").stdout(Stdio::null()).spawn()?;
-            neighbours.0.push(child);
-        }
-        Ok(neighbours)
+impl Camera {
+    fn new(model: &Model, threads: usize, frames: usize) -> stridewise::Result<Camera> {
+        let mut session = model.session(&SessionOptions { threads: threads.into(), ..Default::default() })?;
+        let image = Tensor::zeros(session.input_shape())?;
+        let mut logits = Tensor::zeros(session.output_shape())?;
+        let mut trial = Frames::new(20);
+        trial.record(20, Duration::ZERO, |_| session.run_into(image.view(), &mut logits))?;
+        let [median] = trial.quantiles([0.5]);
+        let arithmetic = Arithmetic::new(Duration::from_secs_f64(median / 1e3), threads)?;
+        Ok(Camera { session, image, logits, arithmetic, frames: [Frames::new(frames), Frames::new(frames)] })
+    }
+
+    /// Frames of the session, then an eighth as many of the arithmetic.
+    fn turn(&mut self, frames: usize, period: Duration) -> stridewise::Result<()> {
+        let Camera { session, image, logits, arithmetic, frames: [own, fixed] } = self;
+        let mut run = |frame: usize| {
+            image.as_mut_slice()[frame % 1000] = 0.5;
+            session.run_into(image.view(), logits)
+        };
+        Frames::new(WARM).record(WARM, period, &mut run)?;
+        own.record(frames, period, &mut run)?;
+        fixed.record(frames.div_ceil(8), period, |_| {
+            arithmetic.run();
+            Ok(())
+        })
     }
 }
 
-impl Drop for Neighbours {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+fn row(engine: &str, name: &str, threads: usize, busy: usize, frames: &Frames) -> String {
+    let [p50, p95, p99, p999, max] = frames.quantiles([0.5, 0.95, 0.99, 0.999, 1.0]);
+    let between = frames.between.map_or_else(|| "not known".into(), |ms| format!("{ms:.3}"));
+    let stolen = frames.stolen[0] as f64 * 100.0 / frames.stolen[1].max(1) as f64;
+    format!(
+        "| {engine} | {name} | {threads} | {busy} | {p50:.2} | {p95:.2} | {p99:.2} | {p999:.2} | {max:.2} | {:.2} | {} | {between} | {stolen:.1} |",
+        p99 / p50,
+        frames.allocations
+    )
+}
+
+/// Does as many frames as each line of the standard input says, and answers with what they were like.
+fn work(camera: &mut Camera, period: Duration) -> Result<(), Box<dyn std::error::Error>> {
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let count: usize = line?.trim().parse()?;
+        camera.frames = [Frames::new(count), Frames::new(count)];
+        camera.turn(count, period)?;
+        let told = camera.frames.each_ref().map(|frames| {
+            serde_json::json!({
+                "latencies": frames.latencies,
+                "allocations": frames.allocations,
+                "between": frames.between,
+                "stolen": frames.stolen,
+            })
+        });
+        println!("{}", serde_json::json!({ "Stridewise": told[0], "fixed arithmetic": told[1] }));
     }
-}
-
-/// What a neighbour does: sums of a memory larger than its level-2 cache, until its parent is gone.
-fn spin() {
-    let parent = parent();
-    let mut memory = vec![1.0f32; 4 << 20];
-    while parent == self::parent() {
-        for value in &mut memory {
-            *value = *value * 1.0001 + 1e-7;
-        }
-        std::hint::black_box(&memory);
-    }
-}
-
-#[cfg(unix)]
-fn parent() -> u32 {
-    std::os::unix::process::parent_id()
-}
-
-#[cfg(not(unix))]
-fn parent() -> u32 {
-    0
-}
-
-/// What the frames of one session were like.
-struct Frames {
-    /// Milliseconds, in rising order.
-    latencies: Vec<f64>,
-    allocations: usize,
-    /// Milliseconds of processor time of the session's threads between frames; nothing where the system does not tell.
-    between: Option<f64>,
-}
-
-fn run(model: &Model, threads: usize, frames: usize, period: Duration) -> stridewise::Result<Frames> {
-    let mut session = model.session(&SessionOptions { threads: threads.into(), ..Default::default() })?;
-    let mut image = Tensor::zeros(session.input_shape())?;
-    let mut logits = Tensor::zeros(session.output_shape())?;
-    let mut latencies = Vec::with_capacity(frames);
-    let (mut allocations, mut between) = (0, Some(0u64));
-    let mut due = Instant::now() + period;
-    for frame in 0..frames {
-        // The threads have a millisecond to come to rest.
-        std::thread::sleep(Duration::from_millis(1));
-        let before = time_of_others();
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        between = between.zip(before.zip(time_of_others())).map(|(sum, (before, after))| sum + after.saturating_sub(before));
-        image.as_mut_slice()[frame % 1000] = 0.5;
-        let start = Instant::now();
-        let (result, count) = counting::count(|| session.run_into(image.view(), &mut logits));
-        latencies.push(start.elapsed().as_secs_f64() * 1e3);
-        result?;
-        allocations += count;
-        // A frame that came too late is not made up for.
-        due = (due + period).max(Instant::now());
-    }
-    latencies.sort_by(f64::total_cmp);
-    Ok(Frames { latencies, allocations, between: between.map(|nanoseconds| nanoseconds as f64 / 1e6) })
-}
-
-/// Nanoseconds that all threads but this one have run for, as Linux counts them.
-fn time_of_others() -> Option<u64> {
-    let own = std::fs::read_link("/proc/thread-self").ok()?;
-    let mut sum = 0;
-    for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
-        if Some(thread.file_name().as_os_str()) != own.file_name() {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            sum += text.split_whitespace().next()?.parse::<u64>().ok()?;
-        }
-    }
-    Some(sum)
-}
-
-/// The latency that a share of the frames does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted[rank.clamp(1, sorted.len()) - 1]
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if std::env::var_os("STRIDEWISE_SPIN").is_some() {
-        spin();
-        return Ok(());
-    }
+    neighbours::spin_if_asked();
     let arguments = arguments()?;
-    println!("| engine | network | threads | busy neighbours | p50 ms | p95 | p99 | p99.9 | max | allocations | CPU between frames, ms |");
-    println!("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+    if !arguments.worker {
+        println!(
+            "| engine | network | threads | busy neighbours | p50 ms | p95 | p99 | p99.9 | max | p99 / p50 | allocations | CPU between frames, ms | stolen, % |"
+        );
+        println!("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
+    }
     for name in &arguments.models {
         let model = Model::random(name.parse::<Arch>()?, 0)?;
         for &threads in &arguments.threads {
+            let mut camera = Camera::new(&model, threads, arguments.frames)?;
+            if arguments.worker {
+                work(&mut camera, arguments.period)?;
+                continue;
+            }
             let neighbours = Neighbours::start(arguments.busy)?;
-            let frames = run(&model, threads, arguments.frames, arguments.period)?;
+            for start in (0..arguments.frames).step_by(TURN) {
+                camera.turn(TURN.min(arguments.frames - start), arguments.period)?;
+            }
             drop(neighbours);
-            let [p50, p95, p99, p999] = [0.5, 0.95, 0.99, 0.999].map(|share| quantile(&frames.latencies, share));
-            println!(
-                "| Stridewise | {name} | {threads} | {} | {p50:.2} | {p95:.2} | {p99:.2} | {p999:.2} | {:.2} | {} | {} |",
-                arguments.busy,
-                quantile(&frames.latencies, 1.0),
-                frames.allocations,
-                frames.between.map_or_else(|| "not known".into(), |ms| format!("{ms:.3}")),
-            );
+            for (engine, frames) in ["Stridewise", "fixed arithmetic"].iter().zip(&camera.frames) {
+                println!("{}", row(engine, name, threads, arguments.busy, frames));
+            }
         }
     }
     Ok(())

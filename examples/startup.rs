@@ -1,5 +1,6 @@
 //! From a file on the disk to the first answer: a safetensors file, which is packed when a session is made, beside a packed network,
-//! which is mapped. Each way is timed in processes of its own.
+//! which is mapped. Each way is timed in processes of its own. Behind it is the resident memory that loading and the first session took,
+//! and what a second session of the same model added.
 //!
 //!     cargo run --release --example startup -- --arch resnet50 --threads 1 --rounds 5
 //!
@@ -20,14 +21,24 @@ fn option(name: &str) -> Option<String> {
     arguments.get(at + 1).cloned()
 }
 
-/// Milliseconds of: loading, making a session, the first run, and the median of runs after it.
-fn start(path: &Path, header_only: bool, threads: usize) -> stridewise::Result<[f64; 4]> {
+/// Resident memory of this process in MB, as Linux counts it.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.map_or(f64::NAN, |kilobytes| kilobytes * 1024.0 / 1e6)
+}
+
+/// Milliseconds of: loading, making a session, the first run, and the median of runs after it; MB of the first session, and of a second.
+fn start(path: &Path, header_only: bool, threads: usize) -> stridewise::Result<[f64; 6]> {
+    let empty = resident();
     let ms = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
     let begin = Instant::now();
     let model = if header_only { Model::from_packed(path, Checksums::Header)? } else { Model::load(None, path)? };
     let load = ms(begin);
     let begin = Instant::now();
-    let mut session = model.session(&SessionOptions { threads: threads.into(), ..Default::default() })?;
+    let options = SessionOptions { threads: threads.into(), ..Default::default() };
+    let mut session = model.session(&options)?;
     let made = ms(begin);
     let image = Tensor::zeros(session.input_shape())?;
     let mut logits = Tensor::zeros(session.output_shape())?;
@@ -41,7 +52,10 @@ fn start(path: &Path, header_only: bool, threads: usize) -> stridewise::Result<[
         runs.push(ms(begin));
     }
     runs.sort_by(f64::total_cmp);
-    Ok([load, made, first, runs[runs.len() / 2]])
+    let one = resident();
+    let mut second = model.session(&options)?;
+    second.run_into(image.view(), &mut logits)?;
+    Ok([load, made, first, runs[runs.len() / 2], one - empty, resident() - one])
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -70,8 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     model.session(&SessionOptions::default())?;
     model.save_packed(&packed)?;
     drop(model);
-    println!("| file | load ms | session ms | both | first run | median run | first / median |");
-    println!("| --- | --: | --: | --: | --: | --: | --: |");
+    println!("| file | load ms | session ms | both | first run | median run | first / median | first session MB | second MB |");
+    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
     for (name, path, checksums) in
         [("safetensors", &source, "all"), ("packed", &packed, "all"), ("packed, checksum of the header only", &packed, "header")]
     {
@@ -95,8 +109,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         // The round whose loading was the median.
         times.sort_by(|a, b| (a[0] + a[1]).total_cmp(&(b[0] + b[1])));
-        let [load, made, first, median] = times[times.len() / 2][..] else { return Err("a child said something else".into()) };
-        println!("| {name} | {load:.1} | {made:.1} | {:.1} | {first:.2} | {median:.2} | {:.2} |", load + made, first / median);
+        let [load, made, first, median, one, two] = times[times.len() / 2][..] else { return Err("a child said something else".into()) };
+        println!(
+            "| {name} | {load:.1} | {made:.1} | {:.1} | {first:.2} | {median:.2} | {:.2} | {one:.1} | {two:.1} |",
+            load + made,
+            first / median
+        );
     }
     Ok(())
 }

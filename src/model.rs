@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 #[cfg(feature = "packed")]
 use stridewise_kernels::Element;
+use stridewise_kernels::KernelTable;
 use stridewise_kernels::conv::PackedWeights;
 
 /// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
@@ -195,11 +196,12 @@ impl Model {
     }
 
     /// Writes the network with the weights that its sessions have packed so far, for [`Model::from_packed`]. What a session of the file
-    /// may be made for is what a session of this model was made for: the width of the instruction set's register tile, and the shapes and
+    /// may be made for is what a session of this model was made for: the width of the instruction set's register tile, the precision, and the shapes and
     /// numerics as far as the choice of algorithms depends on them. A network from ONNX is written for the shapes that it was loaded with.
     ///
     /// # Errors
-    /// When no session of the model has been made, or one in another precision than f32, or the file can't be written; what stood there before still does.
+    /// When no session of the model has been made, or one in bytes, whose scales a packed network has no place for, or the file can't be
+    /// written; what stood there before still does.
     #[cfg(feature = "packed")]
     pub fn save_packed(&self, path: impl AsRef<Path>) -> Result<()> {
         let model = &self.0;
@@ -212,8 +214,8 @@ impl Model {
             let reason = "no session of it has been made, so that none of its weights are packed".into();
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
-        if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() != Element::F32) {
-            let reason = format!("a session in bf16 or int8 has packed `{}`; packed networks hold weights of f32 only", packing.node);
+        if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() == Element::U8) {
+            let reason = format!("a session in int8 has packed `{}`; packed networks hold weights of f32 and bf16 only", packing.node);
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         let shapes = model.fixed.as_deref();
@@ -286,11 +288,14 @@ impl Model {
         !self.0.graph.quantization.is_empty()
     }
 
-    /// What a plan of a precision computes a graph of this model with.
-    pub(crate) fn arithmetic(&self, precision: Precision, graph: &Graph) -> Result<Arithmetic> {
+    /// What a plan of a precision computes a graph of this model with, where these kernels can.
+    pub(crate) fn arithmetic(&self, precision: Precision, graph: &Graph, table: &KernelTable) -> Result<Arithmetic> {
         if !graph.quantization.is_empty() {
             return match precision {
-                Precision::F32 | Precision::Int8 => Ok(Arithmetic::Int8(Arc::new(graph.quantization.clone()))),
+                Precision::F32 | Precision::Int8 => {
+                    table.int8()?;
+                    Ok(Arithmetic::Int8(Arc::new(graph.quantization.clone())))
+                }
                 Precision::Bf16 => Err(Error::InvalidArgument {
                     argument: "precision bf16".into(),
                     reason: format!("the file of {} quantises it to bytes", graph.name),
@@ -299,10 +304,10 @@ impl Model {
         }
         match precision {
             Precision::F32 => Ok(Arithmetic::F32),
-            Precision::Bf16 => Ok(Arithmetic::Bf16),
-            Precision::Int8 => match &self.0.quantization {
-                Some(quantization) => Ok(Arithmetic::Int8(quantization.clone())),
-                None => Err(Error::InvalidArgument {
+            Precision::Bf16 => table.bf16().map(|_| Arithmetic::Bf16).map_err(Error::from),
+            Precision::Int8 => match (table.int8()?, &self.0.quantization) {
+                (_, Some(quantization)) => Ok(Arithmetic::Int8(quantization.clone())),
+                (_, None) => Err(Error::InvalidArgument {
                     argument: "precision int8".into(),
                     reason: format!("the scales of {} are not known: `stridewise quantize` finds them", self.0.graph.name),
                 }),

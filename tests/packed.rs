@@ -64,6 +64,29 @@ fn a_packed_network_gives_the_bits_of_the_one_it_was_packed_from() {
     assert_eq!(run(&Model::load(None, &path).unwrap(), &options(Isa::Portable, Numerics::Fast, 1)), expected[0]);
 }
 
+#[cfg(feature = "bf16")]
+#[test]
+fn weights_of_bfloat16_are_packed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("halves.swp");
+    let model = small();
+    let x = image(&[1, 3, 64, 64]);
+    let in_bf16 = |isa: Isa| SessionOptions { precision: stridewise::Precision::Bf16, ..options(isa, Numerics::Fast, 1) };
+    let run = |model: &Model, isa: Isa| model.session(&in_bf16(isa)).unwrap().run(&x).unwrap();
+    let expected: Vec<_> = Isa::available().iter().map(|&isa| run(&model, isa)).collect();
+    model.save_packed(&path).unwrap();
+    let mapped = Model::from_packed(&path, Checksums::All).unwrap();
+    for (&isa, expected) in Isa::available().iter().zip(&expected) {
+        assert_eq!(&run(&mapped, isa), expected, "{isa}");
+    }
+    let error = mapped.session(&options(Isa::Portable, Numerics::Fast, 1)).unwrap_err().to_string();
+    assert!(error.contains("pack the network again") && error.contains("precision"), "{error}");
+    // What was mapped can be written again, and is the same.
+    let again = folder.path().join("again.swp");
+    mapped.save_packed(&again).unwrap();
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap());
+}
+
 /// AVX2's, NEON's and the portable kernels' tiles are as wide as each other.
 #[test]
 fn one_packing_serves_every_instruction_set_of_its_tile() {

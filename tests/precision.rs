@@ -1,4 +1,5 @@
 //! Networks in bfloat16 and in bytes: close to themselves in f32, and the same bits wherever that is promised.
+#![cfg(all(feature = "bf16", feature = "int8"))]
 
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes};
 use stridewise::quantize::{Calibrator, Method, Quantization};
@@ -71,8 +72,11 @@ fn networks_in_bf16_and_int8_are_close_to_f32() {
     for (model, size) in [(mixed_network(), [24, 20]), (Model::random(Arch::ResNet20Cifar, 3).unwrap(), [32, 32])] {
         let images = noise(9, &[4, 3, size[0], size[1]]);
         let exact = run(&model, &images, Precision::F32, 1, None);
-        let halves = sqnr(exact.as_slice(), run(&model, &images, Precision::Bf16, 1, None).as_slice());
-        assert!(halves > 35.0, "{model:?} in bf16: {halves} dB");
+        let mut halves = f64::INFINITY;
+        for &isa in Isa::available() {
+            halves = halves.min(sqnr(exact.as_slice(), run(&model, &images, Precision::Bf16, 1, Some(isa)).as_slice()));
+        }
+        assert!((35.0..70.0).contains(&halves), "{model:?} in bf16: {halves} dB");
         for method in [Method::MinMax, Method::Percentile(0.9999), Method::Mse] {
             let quantized = model.with_quantization(calibrated(&model, &images, method));
             let bytes = sqnr(exact.as_slice(), run(&quantized, &images, Precision::Int8, 1, None).as_slice());
@@ -115,7 +119,8 @@ fn plans_show_what_each_step_writes() {
     let mut quantization = calibrated(&model, &images, Method::MinMax);
     let steps = |quantization: &Quantization, precision| {
         let quantized = model.with_quantization(quantization.clone());
-        let session = quantized.session(&SessionOptions { precision, ..Default::default() }).unwrap();
+        // Whether bf16 is used at all depends on the processor, but not in plain code.
+        let session = quantized.session(&SessionOptions { precision, isa: Some(Isa::Portable), ..Default::default() }).unwrap();
         assert!(session.explain().contains(precision.name()), "{}", session.explain());
         session.steps().into_iter().map(|s| (s.name, s.op, s.layout)).collect::<Vec<_>>()
     };
@@ -143,6 +148,18 @@ fn a_model_without_scales_is_refused_in_int8() {
 }
 
 /// Taps of a session in bytes are floats close to those of f32.
+#[cfg(feature = "packed")]
+#[test]
+fn weights_in_bytes_are_in_no_packed_network() {
+    let model = mixed_network();
+    let images = noise(9, &[1, 3, 24, 20]);
+    let quantized = model.with_quantization(calibrated(&model, &images, Method::MinMax));
+    run(&quantized, &images, Precision::Int8, 1, None);
+    let folder = tempfile::tempdir().unwrap();
+    let error = quantized.save_packed(folder.path().join("bytes.swp")).unwrap_err().to_string();
+    assert!(error.contains("int8") && error.contains("mixed"), "{error}");
+}
+
 #[test]
 fn taps_of_narrow_sessions_are_floats() {
     let model = mixed_network();

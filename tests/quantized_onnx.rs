@@ -1,6 +1,6 @@
 //! ONNX files that are quantised already: results are those of ONNX Runtime, computed with bytes, and the same bits everywhere. The files
 //! are those of `tools/make_quantized_onnx.py`.
-#![cfg(all(feature = "onnx", feature = "npy"))]
+#![cfg(all(feature = "int8", feature = "npy", feature = "onnx"))]
 
 use std::path::PathBuf;
 use stridewise::{Isa, Model, Precision, SessionOptions, Tensor};

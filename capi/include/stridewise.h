@@ -67,6 +67,16 @@ typedef enum {
   STRIDEWISE_NUMERICS_EXACT = 1,
 } StridewiseNumerics;
 
+// What activations and weights are rounded to while a network runs. Inputs and outputs are f32 all the same.
+typedef enum {
+  // Nothing is rounded further.
+  STRIDEWISE_PRECISION_F32 = 0,
+  // bfloat16, with sums in f32.
+  STRIDEWISE_PRECISION_BF16 = 1,
+  // Bytes, with exact sums; for networks that `stridewise quantize` wrote.
+  STRIDEWISE_PRECISION_INT8 = 2,
+} StridewisePrecision;
+
 // A network with its weights. Any number of sessions, on any threads, share it and its packed weights.
 typedef struct StridewiseModel StridewiseModel;
 
@@ -106,6 +116,8 @@ typedef struct {
   const char *isa;
   // One of `StridewiseNumerics`.
   uint32_t numerics;
+  // One of `StridewisePrecision`.
+  uint32_t precision;
   // Most bytes of activations, scratch and packed weights together; 0 for 8 GiB.
   size_t max_memory;
   // Images in a batch; 0 for 1.

@@ -171,6 +171,7 @@ public:
         return *this;
     }
     Options &numerics(StridewiseNumerics numerics) { return set(options_.numerics, static_cast<std::uint32_t>(numerics)); }
+    Options &precision(StridewisePrecision precision) { return set(options_.precision, static_cast<std::uint32_t>(precision)); }
     Options &max_memory(std::size_t bytes) { return set(options_.max_memory, bytes); }
     Options &batch(std::size_t images) { return set(options_.batch, images); }
     Options &size(std::size_t height, std::size_t width) {

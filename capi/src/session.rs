@@ -20,6 +20,18 @@ pub enum Numerics {
     Exact = 1,
 }
 
+/// What activations and weights are rounded to while a network runs. Inputs and outputs are f32 all the same.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Precision {
+    /// Nothing is rounded further.
+    F32 = 0,
+    /// bfloat16, with sums in f32.
+    Bf16 = 1,
+    /// Bytes, with exact sums; for networks that `stridewise quantize` wrote.
+    Int8 = 2,
+}
+
 /// What a session is made for. `stridewise_session_options` fills in the defaults, which every 0 and NULL means too.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -34,6 +46,8 @@ pub struct SessionOptions {
     pub isa: *const c_char,
     /// One of `StridewiseNumerics`.
     pub numerics: u32,
+    /// One of `StridewisePrecision`.
+    pub precision: u32,
     /// Most bytes of activations, scratch and packed weights together; 0 for 8 GiB.
     pub max_memory: usize,
     /// Images in a batch; 0 for 1.
@@ -50,6 +64,7 @@ const DEFAULTS: SessionOptions = SessionOptions {
     pool: std::ptr::null(),
     isa: std::ptr::null(),
     numerics: Numerics::Fast as u32,
+    precision: Precision::F32 as u32,
     max_memory: 0,
     batch: 0,
     height: 0,
@@ -91,6 +106,12 @@ unsafe fn options(given: &SessionOptions) -> Result<stridewise::SessionOptions, 
         0 => stridewise::Numerics::Fast,
         1 => stridewise::Numerics::Exact,
         other => return Err(refuse("options.numerics", format!("{other}: expected one of StridewiseNumerics"))),
+    };
+    options.precision = match given.precision {
+        0 => stridewise::Precision::F32,
+        1 => stridewise::Precision::Bf16,
+        2 => stridewise::Precision::Int8,
+        other => return Err(refuse("options.precision", format!("{other}: expected one of StridewisePrecision"))),
     };
     if given.max_memory > 0 {
         options.max_memory = given.max_memory;

@@ -121,6 +121,21 @@ int main(int argc, char **argv) {
     CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) == 0);
     stridewise_session_free(mapped);
 
+    /* bfloat16 is near; bytes need scales, which this network has not. */
+    StridewiseSessionOptions narrow = stridewise_session_options();
+    narrow.precision = STRIDEWISE_PRECISION_BF16;
+    CHECK(stridewise_session_new(model, &narrow, &mapped) == OK);
+    CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) != 0);
+    for (size_t i = 0; i < 10; i++) {
+        CHECK(logits[i] - expected[i] < 0.5f && expected[i] - logits[i] < 0.5f);
+    }
+    stridewise_session_free(mapped);
+    narrow.precision = STRIDEWISE_PRECISION_INT8;
+    CHECK(stridewise_session_new(model, &narrow, &mapped) == STRIDEWISE_STATUS_INVALID_ARGUMENT);
+    CHECK(strstr(stridewise_last_error(), "stridewise quantize") != NULL);
+    narrow.precision = 3;
+    CHECK(stridewise_session_new(model, &narrow, &mapped) == STRIDEWISE_STATUS_INVALID_ARGUMENT);
+
     /* Things to read. */
     char *text = NULL;
     size_t memory = 0, weights = 0;

@@ -37,6 +37,11 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// This build has no kernels for a kind of elements.
+    NotBuilt {
+        /// The cargo feature that they come with.
+        feature: &'static str,
+    },
     /// This processor, or this build, lacks the instruction set.
     IsaUnavailable {
         /// What was asked for.
@@ -52,6 +57,7 @@ impl std::fmt::Display for Error {
             Error::Length { what, expected, found } => write!(f, "{what}: expected {expected} elements, found {found}"),
             Error::Executor { expected, finished } => write!(f, "the executor finished {finished} of {expected} parts"),
             Error::OutOfMemory { bytes } => write!(f, "no memory for a buffer of {bytes} bytes"),
+            Error::NotBuilt { feature } => write!(f, "this build has no {feature} kernels: they come with the cargo feature `{feature}`"),
             Error::UnknownIsa { name } => write!(f, "unknown instruction set `{name}`; known: {}", list(&crate::Isa::ALL)),
             Error::IsaUnavailable { isa } => {
                 write!(f, "instruction set {isa} is not available here; available: {}", list(crate::Isa::available()))

@@ -24,6 +24,7 @@ mod convolutions;
 mod functions;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+#[cfg(all(feature = "bf16", feature = "int8"))]
 mod low_precision;
 use harness::{Guarded, at_both_ends, bits, buffer_of, dense_of, noise};
 

@@ -14,6 +14,7 @@ extern crate self as stridewise_kernels;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod aligned;
+#[cfg_attr(not(feature = "bf16"), allow(dead_code, unused_imports, unused_macros))]
 pub mod bf16;
 pub mod blocked;
 mod cache;
@@ -27,6 +28,7 @@ mod every_kernel;
 pub mod function;
 mod gemm;
 mod geometry;
+#[cfg_attr(not(feature = "int8"), allow(dead_code, unused_imports, unused_macros))]
 pub mod int8;
 mod isa;
 pub mod layout;

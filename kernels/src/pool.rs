@@ -221,8 +221,8 @@ impl Pool {
         table: &'static KernelTable,
     ) -> Result<Pool, Error> {
         let kernel = match (input.layout.element(), reduction) {
-            (Element::Bf16, Reduction::Maximum) => table.bf16().pool_max,
-            (Element::Bf16, Reduction::Mean) => table.bf16().pool_mean,
+            (Element::Bf16, Reduction::Maximum) => table.bf16()?.pool_max,
+            (Element::Bf16, Reduction::Mean) => table.bf16()?.pool_mean,
             (_, Reduction::Maximum) => table.pool_max,
             (_, Reduction::Mean) => table.pool_mean,
         };

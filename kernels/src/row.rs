@@ -188,6 +188,7 @@ pub(crate) unsafe fn affine<S: Stored>(args: &RowArgs) {
 ///
 /// # Safety
 /// As [`RowFn`] says.
+#[cfg(feature = "bf16")]
 #[inline(always)]
 pub(crate) unsafe fn convert<F: Stored, T: Stored<Vector = F::Vector>>(args: &RowArgs) {
     // SAFETY: the caller keeps RowFn's contract.

@@ -6,7 +6,7 @@ use crate::function::reduce::REDUCTIONS;
 use crate::function::{Binary, FunctionKernels, Kind};
 use crate::row::{PoolFn, RowFn};
 use crate::winograd_transform::{InputFn, OutputFn};
-use crate::{Error, Isa};
+use crate::{Element, Error, Isa};
 
 /// The kernels of one instruction set.
 pub struct KernelTable {
@@ -243,6 +243,19 @@ impl KernelTable {
     /// Most blocks of 16 output channels that a convolution tile has here.
     pub fn max_blocks(&self) -> usize {
         self.conv_tile.len()
+    }
+
+    /// Most blocks of 16 output channels of the tiles that go with these for inputs of an element, which is what the order of packed
+    /// weights depends on.
+    ///
+    /// # Errors
+    /// When this build has no kernels for the element.
+    pub fn max_blocks_of(&self, element: Element) -> Result<usize, Error> {
+        Ok(match element {
+            Element::F32 => self.max_blocks(),
+            Element::Bf16 => self.bf16()?.max_blocks(),
+            Element::U8 => self.int8()?.max_blocks(),
+        })
     }
 
     /// Every kernel of this table.

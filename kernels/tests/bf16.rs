@@ -1,5 +1,7 @@
 //! Convolutions and other ops of bfloat16 against f64, on every table, algorithm, layout and number of threads.
 
+#![cfg(feature = "bf16")]
+
 mod harness;
 
 use harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of};
@@ -253,9 +255,10 @@ fn formats_that_do_not_belong_together_are_refused() {
     let [floats, halves, bytes] =
         [Layout::Nchw16c, Layout::Nchw32c, Layout::Nchw64c].map(|l| Geometry::new(l, [1, 8, 4, 4], Halo::NONE).unwrap());
     let direct = Algorithm::Direct;
-    assert!(PackedWeights::pack_bf16(table.bf16(), &p, direct, Layout::Nchw16c, &[0.0; 64], None, &Inline).is_err());
+    assert!(PackedWeights::pack_bf16(table.bf16().unwrap(), &p, direct, Layout::Nchw16c, &[0.0; 64], None, &Inline).is_err());
     assert!(PackedWeights::pack(table, &p, direct, Layout::Nchw64c, &[0.0; 64], None, &Inline).is_err());
-    let weights = || Arc::new(PackedWeights::pack_bf16(table.bf16(), &p, direct, Layout::Nchw32c, &[0.0; 64], None, &Inline).unwrap());
+    let weights =
+        || Arc::new(PackedWeights::pack_bf16(table.bf16().unwrap(), &p, direct, Layout::Nchw32c, &[0.0; 64], None, &Inline).unwrap());
     let none = (f32::NEG_INFINITY, f32::INFINITY);
     let refusal = |input, output, residual| Conv::new(p, direct, input, output, residual, weights(), none, 1).err();
     assert!(refusal(halves, halves, None).is_none() && refusal(halves, floats, Some(floats)).is_none());

@@ -1,5 +1,7 @@
 //! Convolutions and other ops of bytes: every table, algorithm, layout and number of threads gives exactly what integers give.
 
+#![cfg(feature = "int8")]
+
 mod harness;
 
 use harness::bytes::{assert_borders_are_zero_points, byte_buffer_of, byte_noise, bytes_of, exact_sums, requantized, scaled};

@@ -49,9 +49,10 @@ impl Model {
     /// threads: how many, the calling one included, or a `ThreadPool`; 1 runs everything on the calling thread.
     /// isa: the instruction set, such as "avx2"; None for the best.
     /// numerics: "fast" (Winograd where it is faster) or "exact" (direct summation only).
+    /// precision: "f32", "bf16", or "int8" for networks that `stridewise quantize` wrote.
     /// batch, size: N and (H, W) that are planned at first; None for the size that the network was made for.
     /// max_memory: most bytes of activations, scratch and packed weights together.
-    #[pyo3(signature = (*, threads=None, isa=None, numerics="fast", batch=1, size=None, max_memory=None))]
+    #[pyo3(signature = (*, threads=None, isa=None, numerics="fast", precision="f32", batch=1, size=None, max_memory=None))]
     #[allow(clippy::too_many_arguments)]
     fn session(
         &self,
@@ -59,6 +60,7 @@ impl Model {
         threads: Option<&Bound<'_, PyAny>>,
         isa: Option<&str>,
         numerics: &str,
+        precision: &str,
         batch: usize,
         size: Option<[usize; 2]>,
         max_memory: Option<usize>,
@@ -73,6 +75,7 @@ impl Model {
         };
         options.isa = isa.map(|name| name.parse().map_err(stridewise::Error::Kernel)).transpose().or_raise(py)?;
         options.numerics = numerics.parse().or_raise(py)?;
+        options.precision = precision.parse().or_raise(py)?;
         if let Some(limit) = max_memory {
             options.max_memory = limit;
         }

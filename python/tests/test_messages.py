@@ -48,6 +48,7 @@ def test_arguments_that_mean_nothing():
         lambda: stridewise.load(arch="resnet51"),
         lambda: stridewise.builtin().session(threads=0),
         lambda: stridewise.builtin().session(numerics="sloppy"),
+        lambda: stridewise.builtin().session(precision="fp8"),
         lambda: stridewise.builtin().session(isa="mmx"),
         lambda: stridewise.ThreadPool(0),
     ]:

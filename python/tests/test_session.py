@@ -75,6 +75,14 @@ def test_another_batch_is_planned(model, x):
     assert np.array_equal(session.run(np.concatenate([x, x, x])), np.concatenate([one, one, one]))
 
 
+def test_bfloat16_is_near_and_bytes_need_scales(model, x):
+    exact, near = model.session().run(x), model.session(precision="bf16").run(x)
+    assert not np.array_equal(near, exact)
+    assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+    with pytest.raises(stridewise.ArgumentError, match="precision int8: .* stridewise quantize"):
+        model.session(precision="int8")
+
+
 def test_threads_share_models_pools_and_sessions(model, x):
     pool = stridewise.ThreadPool(2)
     sessions = [model.session(threads=pool), model.session(threads=pool), model.session(threads=1)]

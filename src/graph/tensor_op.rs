@@ -311,6 +311,7 @@ fn unary_name(function: &Unary) -> &'static str {
         Unary::IsNan => "IsNaN",
         Unary::Power { .. } => "Pow",
         Unary::Affine { .. } => "Affine",
+        Unary::FakeQuantize { .. } => "FakeQuantize",
         _ => "Cast",
     }
 }

@@ -51,8 +51,8 @@ impl Builder<'_> {
         let compute = match (input.layout().element(), output.layout().element()) {
             (Element::F32, Element::F32) if output.layout() == Layout::Nchw => Compute::ToDense(input),
             (Element::F32, Element::F32) => Compute::ToLayout(output),
-            (_, Element::U8) => Compute::Quantize(Quantize::new(input, output, self.scale(call.value)?.scale, table.int8())?),
-            (Element::U8, _) => Compute::Dequantize(Dequantize::new(input, output, self.scale(call.value)?.scale, table.int8())?),
+            (_, Element::U8) => Compute::Quantize(Quantize::new(input, output, self.scale(call.value)?.scale, table.int8()?)?),
+            (Element::U8, _) => Compute::Dequantize(Dequantize::new(input, output, self.scale(call.value)?.scale, table.int8()?)?),
             _ => Compute::Bf16(Bf16Conversion::new(input, output, table)?),
         };
         Ok((compute, info))
@@ -187,7 +187,8 @@ impl PackedKey {
     #[cfg(feature = "packed")]
     pub fn packing(&self) -> crate::formats::packed::Packing {
         let &PackedKey { ref node, fingerprint, isa, order, layout, kernel, dilation, groups } = self;
-        let tile_blocks = stridewise_kernels::KernelTable::get(isa).map_or(0, |table| table.max_blocks());
+        let table = stridewise_kernels::KernelTable::get(isa);
+        let tile_blocks = table.and_then(|table| table.max_blocks_of(layout.element())).unwrap_or(0);
         crate::formats::packed::Packing { node: node.clone(), fingerprint, tile_blocks, order, layout, kernel, dilation, groups }
     }
 

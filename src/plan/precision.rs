@@ -8,6 +8,7 @@ use crate::quantize::{ActivationScale, Quantization};
 use crate::tensor::Shape;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Winograd};
+use stridewise_kernels::peak::bf16_gain;
 
 /// What activations and weights are rounded to while a network runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,9 +17,10 @@ pub enum Precision {
     /// Nothing is rounded further than the network's own file says: one that is quantised already is computed in bytes.
     #[default]
     F32,
-    /// bfloat16, with sums in f32. Convolutions that Winograd computes faster in f32 stay there.
+    /// bfloat16, with sums in f32 (feature `bf16`). Convolutions that are faster in f32 on this processor stay there: by Winograd, or all of
+    /// them where its dot products of bfloat16 are slower than f32.
     Bf16,
-    /// Bytes, with exact sums. The model must have been quantised: see [`Model::with_quantization`](crate::Model::with_quantization).
+    /// Bytes, with exact sums (feature `int8`). The model must have been quantised: see [`Model::with_quantization`](crate::Model::with_quantization).
     Int8,
 }
 
@@ -62,15 +64,13 @@ pub(crate) enum Arithmetic {
     Int8(Arc<Quantization>),
 }
 
-/// Speeds of ways to compute a 3×3 convolution, over direct f32: bf16 directly, and f32 by Winograd with its transforms and the
-/// conversions around it. Estimates from single kernels, to be measured over a network (`cargo bench --bench layers -- k3s1`,
-/// `cargo bench --bench low_precision -- k3s1`); of the two ways the larger number is taken.
-const DIRECT_BF16: f64 = 1.9;
-const WINOGRAD_F32: [(Winograd, f64); 2] = [(Winograd::F4, 2.4), (Winograd::F2, 1.6)];
+/// Speeds of Winograd in f32, with its transforms, over direct f32: measured over ResNet-50's 3×3 convolutions (docs/src/performance.md).
+const WINOGRAD_F32: [(Winograd, f64); 2] = [(Winograd::F4, 2.2), (Winograd::F2, 1.6)];
 
-/// Whether a convolution is faster in f32 than in bf16.
-fn stays_f32(algorithm: Algorithm) -> bool {
-    WINOGRAD_F32.iter().any(|(variant, speed)| algorithm == Algorithm::Winograd(*variant) && *speed > DIRECT_BF16)
+/// Whether a convolution is faster in f32 than in bf16, whose products come so many times as fast.
+fn stays_f32(algorithm: Algorithm, gain: f64) -> bool {
+    let winograd = WINOGRAD_F32.iter().find(|(variant, _)| algorithm == Algorithm::Winograd(*variant));
+    winograd.map_or(1.0, |(_, speed)| *speed) > gain
 }
 
 impl Forms {
@@ -86,11 +86,16 @@ impl Forms {
     }
 
     fn narrow_to_halves(&mut self, graph: &Graph, shapes: &[Shape], request: &Request<'_>) -> Result<()> {
+        let gain = bf16_gain(request.table.bf16()?);
+        // Then nothing is: what is between convolutions would only be converted.
+        if gain < 1.0 {
+            return Ok(());
+        }
         for (index, node) in graph.nodes().iter().enumerate() {
             let narrow = match (&node.op, self.node[index]) {
                 (Op::Conv { .. } | Op::Gemm { .. }, form) => {
                     let Some(problem) = self.problem(graph, shapes, index)? else { continue };
-                    !stays_f32(algorithm::choose(&problem, form.layout(), request).algorithm)
+                    !stays_f32(algorithm::choose(&problem, form.layout(), request).algorithm, gain)
                 }
                 (op, Form::Blocked) => is_pooling(op) || matches!(op, Op::Activation(_) | Op::Add(_) | Op::BatchNormalization { .. }),
                 _ => false,

@@ -87,7 +87,7 @@ impl Builder<'_> {
         let to = self.scale(node.output)?.scale;
         let (low, high) = clamp(activation);
         let scales = [self.scale(x)?.scale / to, self.scale(y)?.scale / to];
-        let table = self.request.table.int8();
+        let table = self.request.table.int8()?;
         Ok(Compute::QuantizedAdd(QuantizedAdd::new(a, b, output, scales, (low / to, high / to), table)?))
     }
 
@@ -105,6 +105,6 @@ impl Builder<'_> {
             (Reduction::Mean, Some(&x)) => self.scale(x)?.scale / self.scale(node.output)?.scale,
             _ => 1.0,
         };
-        Ok(Compute::QuantizedPool(QuantizedPool::new(reduction, input, output, rows, columns, scale, self.request.table.int8())?))
+        Ok(Compute::QuantizedPool(QuantizedPool::new(reduction, input, output, rows, columns, scale, self.request.table.int8()?)?))
     }
 }

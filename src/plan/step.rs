@@ -115,7 +115,7 @@ impl Written {
         match self.geometry.layout().element() {
             Element::F32 => layout::to_nchw(executor, buffer, &self.geometry, values)?,
             Element::Bf16 => Bf16Conversion::new(self.geometry, dense, table)?.run(executor, buffer, values)?,
-            Element::U8 => Dequantize::new(self.geometry, dense, self.scale, table.int8())?.run(executor, buffer, values)?,
+            Element::U8 => Dequantize::new(self.geometry, dense, self.scale, table.int8()?)?.run(executor, buffer, values)?,
         }
         Ok(())
     }

@@ -125,7 +125,7 @@ impl Session {
         let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
-        let arithmetic = model.arithmetic(options.precision, &graph)?;
+        let arithmetic = model.arithmetic(options.precision, &graph, table)?;
         let request = Request { shapes, table, numerics, arithmetic, preference, executor: &pool, max_memory };
         let plan = Plan::new(&graph, &request, packed)?;
         let [arena, scratch] = buffers(&plan)?;
@@ -316,7 +316,7 @@ impl Session {
             shapes: shapes.to_vec(),
             table: self.table,
             numerics: self.numerics,
-            arithmetic: self.model.arithmetic(self.precision, &graph)?,
+            arithmetic: self.model.arithmetic(self.precision, &graph, self.table)?,
             preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
             executor: &self.pool,
             max_memory: self.max_memory,

@@ -1,6 +1,8 @@
 //! NEON: a block is four registers; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32.
 
+#[cfg(feature = "bf16")]
 pub(crate) mod bf16;
+#[cfg(feature = "int8")]
 pub(crate) mod int8;
 mod lanes;
 

@@ -27,7 +27,7 @@ impl Bf16Conversion {
         let elements = [input.layout.element(), output.layout.element()];
         let fits = elements == [Element::F32, Element::Bf16] || elements == [Element::Bf16, Element::F32];
         if fits && input.dims() == output.dims() {
-            let bf16 = table.bf16();
+            let bf16 = table.bf16()?;
             let kernel = if output.layout.element() == Element::Bf16 { bf16.narrow } else { bf16.widen };
             return Ok(Bf16Conversion { input, output, kernel });
         }

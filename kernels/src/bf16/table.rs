@@ -4,7 +4,7 @@ use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
 use crate::conv::tile::TileFn;
 use crate::row::{PoolFn, RowFn};
 use crate::table::{conv_entry, depthwise_entry, groups_entry};
-use crate::{Isa, Kernel, KernelTable};
+use crate::{Error, Isa, Kernel, KernelTable};
 
 /// The kernels of bfloat16 of one instruction set.
 pub struct Bf16Table {
@@ -83,7 +83,14 @@ pub(crate) const fn row_entry(index: usize) -> usize {
 }
 
 impl Bf16Table {
+    /// Every table that this processor can run, slowest first; none without the feature `bf16`.
+    #[cfg(not(feature = "bf16"))]
+    pub fn all() -> Vec<&'static Bf16Table> {
+        Vec::new()
+    }
+
     /// Every table that this processor can run, slowest first.
+    #[cfg(feature = "bf16")]
     pub fn all() -> Vec<&'static Bf16Table> {
         let mut all: Vec<&'static Bf16Table> = vec![&crate::portable::bf16::baseline::TABLE];
         #[cfg(target_arch = "x86_64")]
@@ -114,6 +121,14 @@ impl Bf16Table {
     /// The instruction set's name, and how it multiplies bfloat16 where it has several ways.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
+    pub fn has_dot_products(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return std::ptr::eq(self, &crate::x86_64::avx512::bf16::dot::TABLE);
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// Most blocks of 16 output channels that a convolution tile has here.
@@ -161,9 +176,14 @@ impl Bf16Table {
 
 impl KernelTable {
     /// The kernels of bfloat16 that go with these: the fastest that the processor has within the instruction set.
-    pub fn bf16(&self) -> &'static Bf16Table {
+    ///
+    /// # Errors
+    /// Without the feature `bf16`.
+    pub fn bf16(&self) -> Result<&'static Bf16Table, Error> {
         let own = |table: &&'static Bf16Table| table.isa == self.isa && (table.isa != Isa::Portable || table.name == self.name);
-        Bf16Table::all().into_iter().rfind(own).unwrap_or(&crate::portable::bf16::baseline::TABLE)
+        let tables = Bf16Table::all();
+        let portable = tables.first().copied();
+        tables.into_iter().rfind(own).or(portable).ok_or(Error::NotBuilt { feature: "bf16" })
     }
 }
 

@@ -179,15 +179,15 @@ impl PackedWeights {
         bias: Option<&[f32]>,
         executor: &dyn Executor,
     ) -> Result<PackedWeights, S::Error> {
-        let kernels = if layout.element() == Element::Bf16 { Kernels::Bf16(table.bf16()) } else { Kernels::F32(table) };
+        let kernels = if layout.element() == Element::Bf16 { Kernels::Bf16(table.bf16()?) } else { Kernels::F32(table) };
         PackedWeights::pack_floats(kernels, problem, algorithm, layout, source, bias, executor)
     }
 
-    /// Weights of f32 that were packed before, under the same [`PACKING_VERSION`](super::PACKING_VERSION) and for a table of the same
-    /// [`KernelTable::max_blocks`], and the bias that goes with them. Nothing is copied but the bias.
+    /// Weights for an input of f32 or bf16 that were packed before, under the same [`PACKING_VERSION`](super::PACKING_VERSION) and for a
+    /// table of the same [`KernelTable::max_blocks_of`] its element, and the bias that goes with them. Nothing is copied but the bias.
     ///
     /// # Errors
-    /// When the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length, or
+    /// When the input is of bytes, the problem is malformed, has too many channels or taps or is not one for the algorithm, a slice has another length, or
     /// the weights do not start at a cache line.
     pub fn from_packed(
         table: &'static KernelTable,
@@ -197,7 +197,14 @@ impl PackedWeights {
         data: SharedSlice,
         bias: Option<&[f32]>,
     ) -> Result<PackedWeights, Error> {
-        let kernels = Kernels::F32(table);
+        let kernels = match layout.element() {
+            Element::F32 => Kernels::F32(table),
+            Element::Bf16 => Kernels::Bf16(table.bf16()?),
+            Element::U8 => {
+                let reason = "weights of bytes go with scales that packed weights alone do not have".into();
+                return Err(Error::Problem { problem: problem.to_string(), reason });
+            }
+        };
         check_kernels(kernels, problem, algorithm, layout)?;
         let mut packed = PackedWeights::laid_out(kernels, problem, algorithm, layout)?;
         packed.set_bias(problem, bias)?;
@@ -306,8 +313,8 @@ impl PackedWeights {
     pub fn bytes_needed(table: &'static KernelTable, problem: &ConvProblem, algorithm: Algorithm, layout: Layout) -> Result<usize, Error> {
         let kernels = match layout.element() {
             Element::F32 => Kernels::F32(table),
-            Element::Bf16 => Kernels::Bf16(table.bf16()),
-            Element::U8 => Kernels::Int8(table.int8()),
+            Element::Bf16 => Kernels::Bf16(table.bf16()?),
+            Element::U8 => Kernels::Int8(table.int8()?),
         };
         check_kernels(kernels, problem, algorithm, layout)?;
         Ok(PackedWeights::laid_out(kernels, problem, algorithm, layout)?.len_needed().saturating_mul(size_of::<f32>()))

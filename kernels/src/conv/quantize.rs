@@ -93,7 +93,7 @@ impl PackedWeights {
             units.push((f64::from(bias) / (f64::from(scale) * f64::from(input_scale))).round_ties_even() as i32);
             scales.push(scale);
         }
-        let mut packed = PackedWeights::pack_int8(table.int8(), problem, algorithm, layout, &weights, Some(&units), zero, executor)?;
+        let mut packed = PackedWeights::pack_int8(table.int8()?, problem, algorithm, layout, &weights, Some(&units), zero, executor)?;
         packed.weight_scales = scales;
         Ok(packed)
     }

@@ -54,12 +54,16 @@ impl<'a> Requantize<'a> {
         }
         let zero = f32::from(output.zero_point());
         let residual_zero = residual.map_or(0.0, |g| f32::from(g.zero_point()));
+        let clamp = match element {
+            Element::U8 => (self.clamp.0.clamp(-zero, 255.0 - zero), self.clamp.1.clamp(-zero, 255.0 - zero)),
+            _ => self.clamp,
+        };
+        // Half of 2³¹, and what a residual adds.
+        let small = self.scales.iter().all(|scale| scale.abs() <= 0.25) && self.residual_scale.abs() <= 1e6;
         Ok((
             Epilogue {
-                clamp: match element {
-                    Element::U8 => (self.clamp.0.clamp(-zero, 255.0 - zero), self.clamp.1.clamp(-zero, 255.0 - zero)),
-                    _ => self.clamp,
-                },
+                clamp,
+                saturates: small && clamp == (-zero, 255.0 - zero),
                 store: if element == Element::U8 { Store::U8 } else { Store::F32 },
                 zero: i32::from(output.zero_point()),
                 residual_scale: self.residual_scale,

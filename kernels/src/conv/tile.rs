@@ -80,6 +80,8 @@ pub(crate) struct Epilogue {
     pub store: Store,
     /// Of stored bytes: the zero point.
     pub zero: i32,
+    /// Of stored bytes: that the bounds are those of a byte, and that values before them are no further from zero than 2³⁰.
+    pub saturates: bool,
     /// Of a residual of bytes: what each is multiplied by.
     pub residual_scale: f32,
     /// And what is then added: less its zero point, scaled.
@@ -99,7 +101,7 @@ pub(crate) enum Store {
 impl Epilogue {
     /// Of f32.
     pub fn f32(clamp: (f32, f32)) -> Epilogue {
-        Epilogue { clamp, store: Store::F32, zero: 0, residual_scale: 0.0, residual_shift: 0.0 }
+        Epilogue { clamp, store: Store::F32, zero: 0, saturates: false, residual_scale: 0.0, residual_shift: 0.0 }
     }
 }
 

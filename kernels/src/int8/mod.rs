@@ -91,6 +91,17 @@ pub(crate) trait Int8: Copy {
             unsafe { Self::narrow(lanes, p.add(i * 16)) };
         }
     }
+    /// Rounds 64 floats to the nearest integers, ties to even, adds the zero point, and writes what 0 to 255 have of the sums. The floats
+    /// are no further from zero than 2³⁰.
+    #[inline(always)]
+    unsafe fn saturate_line(values: [Self::Float; 4], zero: i32, p: *mut u8) {
+        // SAFETY: the caller says that 64 bytes are valid.
+        unsafe {
+            let (low, high) = (Self::Float::splat(-zero as f32), Self::Float::splat((255 - zero) as f32));
+            let bytes = |x: Self::Float| Self::add(Self::round(x.at_least(low).at_most(high)), Self::splat(zero));
+            Self::narrow_line([bytes(values[0]), bytes(values[1]), bytes(values[2]), bytes(values[3])], p);
+        }
+    }
     /// Writes the words `a | b << 8 | c << 16 | d << 24` of integers of 0 to 255.
     unsafe fn interleave(lanes: [Self::Lanes; 4], p: *mut i32);
     /// Reads 64 bytes.
@@ -130,12 +141,38 @@ unsafe fn scaled<I: Int8>(lanes: I::Lanes, scale: I::Float, residual: *const f32
     }
 }
 
+/// A sum, scaled, with a residual of bytes if there is one.
+#[inline(always)]
+unsafe fn with_residual<I: Int8, const RESIDUAL: bool>(lanes: I::Lanes, scale: I::Float, residual: *const f32, e: &Epilogue) -> I::Float {
+    // SAFETY: the caller has the instruction set, and sixteen bytes at `residual` if there is one.
+    unsafe {
+        let sum = I::to_f32(lanes);
+        if !RESIDUAL {
+            return sum.mul(scale);
+        }
+        let residual = I::to_f32(I::widen(residual.cast()));
+        residual.fma(I::Float::splat(e.residual_scale), sum.fma(scale, I::Float::splat(e.residual_shift)))
+    }
+}
+
 /// The epilogue of a register tile whose outputs are bytes.
 #[inline(always)]
 unsafe fn finish_bytes<I: Int8, const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+    // SAFETY: TileFn's contract is the caller's.
+    unsafe {
+        // Asked once, and not for each vector.
+        if args.residual.is_null() { finish_pixels::<I, P, B, false>(args, sums) } else { finish_pixels::<I, P, B, true>(args, sums) }
+    }
+}
+
+/// The same, with or without a residual: a loop over the pixels, which the sums wait for in memory.
+#[inline(always)]
+unsafe fn finish_pixels<I: Int8, const P: usize, const B: usize, const RESIDUAL: bool>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
     // SAFETY: TileFn's contract covers scales, residual and output.
     unsafe {
-        let zero = I::splat(args.epilogue.zero);
+        let e = &args.epilogue;
+        let zero = I::splat(e.zero);
+        let (low, high) = (I::Float::splat(e.clamp.0), I::Float::splat(e.clamp.1));
         let mut scales = [I::Float::load(args.scales); B];
         for b in 1..B {
             scales[b] = I::Float::load(args.scales.add(b * 16));
@@ -144,13 +181,22 @@ unsafe fn finish_bytes<I: Int8, const P: usize, const B: usize>(args: &TileArgs,
         let line = B == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
         for p in 0..P {
             let to = args.output.add(args.output_pixels[p]);
-            let mut bytes = [zero; B];
+            let mut values = [low; B];
             for b in 0..B {
                 let mut residual = args.residual;
-                if !residual.is_null() {
+                if RESIDUAL {
                     residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
                 }
-                bytes[b] = to_bytes::<I>(scaled::<I>(I::lanes_of(sums[b][p]), scales[b], residual, &args.epilogue), zero);
+                values[b] = with_residual::<I, RESIDUAL>(I::lanes_of(sums[b][p]), scales[b], residual, e);
+            }
+            if line && e.saturates {
+                let values = [values[0], values[1 % B], values[2 % B], values[3 % B]];
+                I::saturate_line(values, e.zero, to.add(args.output_blocks[0]).cast());
+                continue;
+            }
+            let mut bytes = [zero; B];
+            for b in 0..B {
+                bytes[b] = to_bytes::<I>(values[b].at_least(low).at_most(high), zero);
             }
             if line {
                 I::narrow_line([bytes[0], bytes[1 % B], bytes[2 % B], bytes[3 % B]], to.add(args.output_blocks[0]).cast());

@@ -5,7 +5,7 @@ use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
 use crate::conv::tile::TileFn;
 use crate::row::PoolFn;
 use crate::table::{conv_entry, depthwise_entry, groups_entry};
-use crate::{Isa, Kernel, KernelTable};
+use crate::{Error, Isa, Kernel, KernelTable};
 
 /// The kernels of bytes of one instruction set.
 pub struct Int8Table {
@@ -82,7 +82,14 @@ pub(crate) const fn row_entry(index: usize) -> usize {
 }
 
 impl Int8Table {
+    /// Every table that this processor can run, slowest first; none without the feature `int8`.
+    #[cfg(not(feature = "int8"))]
+    pub fn all() -> Vec<&'static Int8Table> {
+        Vec::new()
+    }
+
     /// Every table that this processor can run, slowest first.
+    #[cfg(feature = "int8")]
     pub fn all() -> Vec<&'static Int8Table> {
         let mut all: Vec<&'static Int8Table> = vec![&crate::portable::int8::baseline::TABLE];
         #[cfg(target_arch = "x86_64")]
@@ -166,9 +173,14 @@ impl Int8Table {
 
 impl KernelTable {
     /// The kernels of bytes that go with these: the fastest that the processor has within the instruction set.
-    pub fn int8(&self) -> &'static Int8Table {
+    ///
+    /// # Errors
+    /// Without the feature `int8`.
+    pub fn int8(&self) -> Result<&'static Int8Table, Error> {
         let own = |table: &&'static Int8Table| table.isa == self.isa;
-        Int8Table::all().into_iter().rfind(own).unwrap_or(&crate::portable::int8::baseline::TABLE)
+        let tables = Int8Table::all();
+        let portable = tables.first().copied();
+        tables.into_iter().rfind(own).or(portable).ok_or(Error::NotBuilt { feature: "int8" })
     }
 }
 

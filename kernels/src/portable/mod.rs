@@ -1,7 +1,9 @@
 //! Plain Rust. On x86-64 the same code is also compiled with fused multiply-add, for processors that have it: without that,
 //! `f32::mul_add` is a call into the C library, correct and slow.
 
+#[cfg(feature = "bf16")]
 pub(crate) mod bf16;
+#[cfg(feature = "int8")]
 pub(crate) mod int8;
 mod lanes;
 

@@ -1,6 +1,8 @@
 //! AVX2 with FMA: a block is two registers; 12 accumulators, 2 weight vectors and a broadcast fill 15 of the 16.
 
+#[cfg(feature = "bf16")]
 pub(crate) mod bf16;
+#[cfg(feature = "int8")]
 pub(crate) mod int8;
 mod lanes;
 

@@ -1,7 +1,9 @@
 //! AVX-512: a block is one register; 24 accumulators, 4 weight vectors and a broadcast fill 29 of the 32. With fewer blocks there
 //! are more pixels, so that multiply-adds, two a cycle with a latency of four, never wait for each other.
 
+#[cfg(feature = "bf16")]
 pub(crate) mod bf16;
+#[cfg(feature = "int8")]
 pub(crate) mod int8;
 mod lanes;
 

@@ -40,6 +40,7 @@ class Model:
         threads: Optional[Union[int, ThreadPool]] = None,
         isa: Optional[str] = None,
         numerics: Literal["fast", "exact"] = "fast",
+        precision: Literal["f32", "bf16", "int8"] = "f32",
         batch: int = 1,
         size: Optional[Sequence[int]] = None,
         max_memory: Optional[int] = None,

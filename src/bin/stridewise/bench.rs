@@ -194,8 +194,8 @@ impl Bench {
 fn measure_peak(isa: Isa, precision: Precision) -> Result<f64, Failure> {
     let table = KernelTable::get(isa).map_err(stridewise::Error::from)?;
     Ok(match precision {
-        Precision::Bf16 => measure_bf16_peak(table.bf16()),
-        Precision::Int8 => measure_int8_peak(table.int8()),
+        Precision::Bf16 => measure_bf16_peak(table.bf16()?),
+        Precision::Int8 => measure_int8_peak(table.int8()?),
         _ => measure_fma_peak(isa).map_err(stridewise::Error::from)?,
     })
 }

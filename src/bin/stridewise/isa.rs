@@ -48,10 +48,10 @@ impl ShowIsa {
             if entry.available {
                 let table = KernelTable::get(isa)?;
                 let mut kernels = table.kernels();
-                kernels.extend(table.bf16().kernels());
-                kernels.extend(table.int8().kernels());
-                entry.peak_bf16_gflops = Some(measure_bf16_peak(table.bf16()) / 1e9);
-                entry.peak_int8_gops = Some(measure_int8_peak(table.int8()) / 1e9);
+                kernels.extend(table.bf16()?.kernels());
+                kernels.extend(table.int8()?.kernels());
+                entry.peak_bf16_gflops = Some(measure_bf16_peak(table.bf16()?) / 1e9);
+                entry.peak_int8_gops = Some(measure_int8_peak(table.int8()?) / 1e9);
                 let mut families = BTreeMap::<&str, usize>::new();
                 kernels.iter().for_each(|k| *families.entry(k.family).or_default() += 1);
                 let named = families.iter().map(|(family, &n)| if n == 1 { family.to_string() } else { format!("{n} {family}") });

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use stridewise::{Isa, Numerics, SessionOptions};
+use stridewise::{Isa, Numerics, Precision, SessionOptions};
 
 /// Write a packed network, which starts without packing: mapped, not copied
 #[derive(Args)]
@@ -16,7 +16,8 @@ Examples:
   stridewise pack resnet50.safetensors -o resnet50.swp --isa avx2,avx512 --batch 1,8
       for machines of both kinds, and for single images and batches
 
-A packed network is one file in place of the weights. It is for the instruction sets, batches, sizes and numerics that it was packed for;
+A packed network is one file in place of the weights. It is for the instruction sets, precisions, batches, sizes and numerics that it was packed
+for;
 a session of another kind is refused, with what it lacks.")]
 pub struct Pack {
     /// Weights in any format that --model takes [default: the built-in CIFAR-10 ResNet-20]
@@ -33,6 +34,9 @@ pub struct Pack {
     /// `fast`, `exact` or both
     #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_values_t = [Numerics::Fast])]
     numerics: Vec<Numerics>,
+    /// `f32`, `bf16` or both
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values_t = [Precision::F32])]
+    precision: Vec<Precision>,
     /// Numbers of images in a batch
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..))]
     batch: Vec<u32>,
@@ -57,10 +61,10 @@ impl Pack {
         let sizes = if self.size.is_empty() { vec![None] } else { self.size.iter().map(|size| Some(size.0)).collect() };
         let mut sessions = 0;
         for isa in isas {
-            for &numerics in &self.numerics {
+            for (&numerics, &precision) in self.numerics.iter().flat_map(|n| self.precision.iter().map(move |p| (n, p))) {
                 for &batch in &self.batch {
                     for &size in &sizes {
-                        let options = SessionOptions { isa, numerics, batch: batch as usize, size, ..Default::default() };
+                        let options = SessionOptions { isa, numerics, precision, batch: batch as usize, size, ..Default::default() };
                         model.session(&options)?;
                         sessions += 1;
                     }

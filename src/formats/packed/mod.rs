@@ -11,7 +11,7 @@
 //! | 16..24 | length of the header |
 //! | 24..32 | XXH3 checksum of the header |
 //! | 32.. | the header (`Header`), in postcard's encoding |
-//! | from the next multiple of 64 on | packed weights, f32, each at a multiple of 64 |
+//! | from the next multiple of 64 on | packed weights, f32 or pairs of bf16, each at a multiple of 64 |
 //!
 //! A packing depends on the width of the kernels' register tile and not otherwise on the processor: what AVX2 packed, NEON reads. It
 //! depends on the algorithm, which the planner chooses by shape and numerics: a session that needs another packing than the file has
@@ -28,8 +28,8 @@ pub(crate) use write::write;
 
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
-use stridewise_kernels::Layout;
 use stridewise_kernels::conv::{Order, PACKING_VERSION};
+use stridewise_kernels::{Element, Layout};
 
 /// What a packed network begins with.
 pub(crate) const MAGIC: &[u8; 8] = b"SWPACKED";
@@ -106,6 +106,11 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
+    /// Whether a word is two bf16 and not one f32.
+    fn holds_pairs(&self) -> bool {
+        self.layout.element() == Element::Bf16 && !matches!(self.order, Order::Depthwise | Order::Grouped)
+    }
+
     /// For messages.
     fn describe(&self) -> String {
         let channels = self.tile_blocks.saturating_mul(stridewise_kernels::BLOCK);

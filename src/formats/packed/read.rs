@@ -125,7 +125,7 @@ impl PackedFile {
         let values: &[f32] = bytemuck::try_cast_slice(bytes).map_err(|e| refuse(format!("the weights of `{}`: {e}", packing.node)))?;
         self.touch(&place.bytes);
         if self.checksums == Checksums::All {
-            let found = checksum::of_weight(values, executor)?;
+            let found = checksum::of_weight(values, packing.holds_pairs(), executor)?;
             if found.checksum != place.checksum {
                 let (found, expected) = (found.checksum, place.checksum);
                 let reason =
@@ -159,7 +159,7 @@ impl PackedFile {
         there.dedup();
         format!(
             "the weights of `{}` are needed {} ({}, {problem}) and are there {}: pack the network again with the instruction set, batch, \
-             image size and numerics that this session has",
+             image size, numerics and precision that this session has",
             packing.node,
             packing.describe(),
             table.isa(),

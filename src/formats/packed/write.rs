@@ -31,7 +31,7 @@ pub(crate) fn write(
     }
     let mut entries = Vec::with_capacity(packed.len());
     for (packing, weights) in packed {
-        let checksum = checksum::of_weight(weights.data(), &Inline)?.checksum;
+        let checksum = checksum::of_weight(weights.data(), packing.holds_pairs(), &Inline)?.checksum;
         entries.push(Entry { packing: packing.clone(), offset: u64::MAX, len: weights.data().len() as u64, checksum });
     }
     let p = preprocessing;

@@ -95,6 +95,19 @@ macro_rules! lanes {
                 _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
             }
         }
+        /// As above, but that packing saturates: to 16 bits with sign, the zero point added, to bytes without.
+        #[inline(always)]
+        unsafe fn saturate_line(values: [Vector; 4], zero: i32, p: *mut u8) {
+            const ORDER: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+            unsafe {
+                let round = |x: Vector| _mm512_cvtps_epi32(x.0);
+                let zero = _mm512_set1_epi16(zero as i16);
+                let low = _mm512_adds_epi16(_mm512_packs_epi32(round(values[0]), round(values[1])), zero);
+                let high = _mm512_adds_epi16(_mm512_packs_epi32(round(values[2]), round(values[3])), zero);
+                let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+                _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
+            }
+        }
         #[inline(always)]
         unsafe fn interleave(lanes: [__m512i; 4], p: *mut i32) {
             unsafe {
