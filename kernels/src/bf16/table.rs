@@ -125,9 +125,9 @@ impl Bf16Table {
 
     /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
     pub fn has_dot_products(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", feature = "bf16"))]
         return std::ptr::eq(self, &crate::x86_64::avx512::bf16::dot::TABLE);
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", feature = "bf16")))]
         false
     }
 
