@@ -77,7 +77,7 @@ def test_another_batch_is_planned(model, x):
 
 def test_bfloat16_is_near_and_bytes_need_scales(model, x):
     exact, near = model.session().run(x), model.session(precision="bf16").run(x)
-    assert not np.array_equal(near, exact)
+    # The same where the processor multiplies f32 faster.
     assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
     with pytest.raises(stridewise.ArgumentError, match="precision int8: .* stridewise quantize"):
         model.session(precision="int8")
