@@ -121,11 +121,11 @@ int main(int argc, char **argv) {
     CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) == 0);
     stridewise_session_free(mapped);
 
-    /* bfloat16 is near; bytes need scales, which this network has not. */
+    /* bfloat16 is near, or the same where f32 is faster; bytes need scales, which this network has not. */
     StridewiseSessionOptions narrow = stridewise_session_options();
     narrow.precision = STRIDEWISE_PRECISION_BF16;
     CHECK(stridewise_session_new(model, &narrow, &mapped) == OK);
-    CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) != 0);
+    CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK);
     for (size_t i = 0; i < 10; i++) {
         CHECK(logits[i] - expected[i] < 0.5f && expected[i] - logits[i] < 0.5f);
     }

@@ -79,7 +79,7 @@ def test_bfloat16_is_near_and_bytes_need_scales(model, x):
     exact, near = model.session().run(x), model.session(precision="bf16").run(x)
     # The same where the processor multiplies f32 faster.
     assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
-    with pytest.raises(stridewise.ArgumentError, match="precision int8: .* stridewise quantize"):
+    with pytest.raises(stridewise.ArgumentError, match="stridewise quantize"):
         model.session(precision="int8")
 
 
