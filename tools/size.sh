@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# size.sh [FEATURE…]: the size of examples/embed.rs, stripped, without features and with each named one (`all` for every feature of the
+# size.sh [FEATURE…]: the size of examples/embed, stripped, without features and with each named one (`all` for every feature of the
 # library). Fails when that without features is over 3 MB. No compiler but Rust's may be needed to build it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 limit=3000000
 target=${CARGO_TARGET_DIR:-target}
 
-if foreign=$(cargo tree --locked --no-default-features -e normal,build --prefix none | grep -E '^(cc|cmake|bindgen|pkg-config|nasm-rs) '); then
+if foreign=$(cargo tree --locked -p stridewise-embed -e normal,build --prefix none | grep -E '^(cc|cmake|bindgen|pkg-config|nasm-rs) '); then
     echo "the library needs another toolchain than Rust's: $foreign"
     exit 1
 fi
 
 # size FEATURES: builds the example and prints its size.
 size() {
-    cargo rustc --quiet --release --locked --no-default-features --features "$1" --example embed -- -C strip=symbols
-    stat -c %s "$target/release/examples/embed"
+    cargo rustc --quiet --release --locked -p stridewise-embed --features "${1:+stridewise/$1}" -- -C strip=symbols
+    stat -c %s "$target/release/embed"
 }
 
 features=("$@")

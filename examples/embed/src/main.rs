@@ -1,6 +1,6 @@
 //! The least that a program needs: a network from a safetensors file, on one thread, and in f32 without a feature of the library.
 //!
-//!     cargo run --release --no-default-features --example embed -- assets/resnet20_cifar10.safetensors
+//!     cargo run --release -p stridewise-embed -- assets/resnet20_cifar10.safetensors
 //!
 //! `tools/size.sh` measures the size of this program.
 
