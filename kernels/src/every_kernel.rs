@@ -129,10 +129,10 @@ mod counting {
 }
 
 static CONV_TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] = [
-    by_pixels!(12, counting::conv, 1),
-    by_pixels!(12, counting::conv, 2),
-    by_pixels!(12, counting::conv, 3),
-    by_pixels!(12, counting::conv, 4),
+    by_pixels!(32, counting::conv, 1),
+    by_pixels!(32, counting::conv, 2),
+    by_pixels!(32, counting::conv, 3),
+    by_pixels!(32, counting::conv, 4),
 ];
 
 static DEPTHWISE: [GroupedFn; SHAPES.len()] =

@@ -95,6 +95,35 @@ unsafe fn finish<B: Bf16>(sum: B::Float, bias: B::Float, clamp: (f32, f32), stor
     }
 }
 
+/// The epilogue of a register tile of N blocks, whose sums are those of a block and a pixel.
+#[inline(always)]
+unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, sum: impl Fn(usize, usize) -> B::Float) {
+    // SAFETY: TileFn's contract covers bias, residual and output.
+    unsafe {
+        for n in 0..N {
+            let bias = B::Float::load(args.bias.add(n * 16));
+            for p in 0..pixels {
+                let mut residual = args.residual;
+                if !residual.is_null() {
+                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[n]);
+                }
+                let output = args.output.add(args.output_pixels[p] + args.output_blocks[n]);
+                finish::<B>(sum(n, p), bias, args.epilogue.clamp, args.epilogue.store, residual, output);
+            }
+        }
+    }
+}
+
+/// The same, from sums that wait in `args.sums`.
+///
+/// # Safety
+/// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
+#[inline(always)]
+pub(crate) unsafe fn finish_waiting<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize) {
+    // SAFETY: the caller's promises.
+    unsafe { finish_tile::<B, N>(args, pixels, |n, p| B::Float::load(args.sums.add((n * pixels + p) * 16))) }
+}
+
 impl<B: Bf16> Products for Halves<B> {
     type Sums = B::Float;
     type Column = B::Column;
@@ -153,17 +182,7 @@ impl<B: Bf16> Products for Halves<B> {
     unsafe fn finish<const P: usize, const N: usize>(args: &TileArgs, sums: &[[B::Float; P]; N]) {
         // SAFETY: TileFn's contract covers bias, residual and output.
         unsafe {
-            for n in 0..N {
-                let bias = B::Float::load(args.bias.add(n * 16));
-                for p in 0..P {
-                    let mut residual = args.residual;
-                    if !residual.is_null() {
-                        residual = residual.add(args.residual_pixels[p] + args.residual_blocks[n]);
-                    }
-                    let output = args.output.add(args.output_pixels[p] + args.output_blocks[n]);
-                    finish::<B>(sums[n][p], bias, args.epilogue.clamp, args.epilogue.store, residual, output);
-                }
-            }
+            finish_tile::<B, N>(args, P, |n, p| sums[n][p]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The list of the kernels of bfloat16, one table for each way that processors multiply them.
 
 use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
-use crate::conv::tile::TileFn;
+use crate::conv::tile::Tiles;
 use crate::row::{PoolFn, RowFn};
 use crate::table::{conv_entry, depthwise_entry, groups_entry};
 use crate::{Error, Isa, Kernel, KernelTable};
@@ -11,8 +11,7 @@ pub struct Bf16Table {
     pub(crate) isa: Isa,
     /// What sets it apart from the other tables.
     pub(crate) name: &'static str,
-    /// Indexed by blocks − 1, then pixels − 1.
-    pub(crate) conv_tile: &'static [&'static [TileFn]],
+    pub(crate) conv_tile: Tiles,
     /// Rows of depthwise convolutions and of narrow groups.
     pub(crate) grouped: GroupedKernels,
     pub(crate) pool_max: PoolFn,
@@ -58,7 +57,7 @@ macro_rules! instantiate {
         pub(crate) static TABLE: $crate::bf16::Bf16Table = $crate::bf16::Bf16Table {
             isa: $isa,
             name: $name,
-            conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
+            conv_tile: $crate::conv::tile::Tiles::new(&[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+]),
             grouped: $crate::table::grouped!(kernels, $depthwise),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
@@ -103,6 +102,9 @@ impl Bf16Table {
                 all.push(&avx512::bf16::wide::TABLE);
                 if std::arch::is_x86_feature_detected!("avx512bf16") {
                     all.push(&avx512::bf16::dot::TABLE);
+                    if crate::x86_64::amx::is_available() {
+                        all.push(&crate::x86_64::amx::bf16::TABLE);
+                    }
                 }
             }
         }
@@ -126,14 +128,14 @@ impl Bf16Table {
     /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
     pub fn has_dot_products(&self) -> bool {
         #[cfg(all(target_arch = "x86_64", feature = "bf16"))]
-        return std::ptr::eq(self, &crate::x86_64::avx512::bf16::dot::TABLE);
+        return [&crate::x86_64::avx512::bf16::dot::TABLE, &crate::x86_64::amx::bf16::TABLE].iter().any(|table| std::ptr::eq(self, *table));
         #[cfg(not(all(target_arch = "x86_64", feature = "bf16")))]
         false
     }
 
     /// Most blocks of 16 output channels that a convolution tile has here.
     pub fn max_blocks(&self) -> usize {
-        self.conv_tile.len()
+        self.conv_tile.kernels.len()
     }
 
     /// Every kernel of this table.
@@ -161,7 +163,7 @@ impl Bf16Table {
         } = self;
         let entry = |family: &'static str, shape: String| Kernel { name: format!("{family}{shape}-{name}"), family, isa: *isa };
         let mut list = Vec::new();
-        for (b, row) in conv_tile.iter().enumerate() {
+        for (b, row) in conv_tile.kernels.iter().enumerate() {
             let kernel = |p: usize| entry("bf16_conv", format!("-{}x{}", p + 1, 16 * (b + 1)));
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), kernel(p))));
         }

@@ -2,7 +2,7 @@
 
 use super::packed::OcTile;
 use super::prefetch::Prefetcher;
-use super::tile::{TileArgs, tile_pixels};
+use super::tile::{MAX_PIXELS, RUN, TileArgs, TileRegisters, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
 use crate::Geometry;
 use std::ops::Range;
@@ -44,6 +44,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
     let mut sums = Sums::new();
     let mut args = conv.tile_args(buffers, &mut sums);
     let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
+    let mut registers = TileRegisters::new(conv.weights.by_runs());
     let mut start = pixels.start;
     while start < pixels.end {
         let end = pixels.end.min(start + conv.pixel_block);
@@ -55,9 +56,9 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
             for first in (start..end).step_by(strip) {
                 let pixels = first..end.min(first + strip);
                 if whole {
-                    pass(conv, tile, &mut args, &mut prefetcher, pixels.clone(), None);
+                    pass(conv, tile, &mut args, &mut prefetcher, &mut registers, pixels.clone(), None);
                 } else {
-                    pass_in_parts(conv, buffers, tile, &mut args, &mut prefetcher, pixels.clone());
+                    pass_in_parts(conv, buffers, tile, &mut args, &mut prefetcher, &mut registers, pixels.clone());
                 }
                 conv.finish(buffers, tile.first..tile.first + tile.blocks, pixels);
             }
@@ -74,6 +75,7 @@ fn pass_in_parts(
     tile: &OcTile,
     args: &mut TileArgs,
     prefetcher: &mut Prefetcher<'_>,
+    registers: &mut TileRegisters,
     pixels: Range<usize>,
 ) {
     let at_once = segments_at_once(conv, tile);
@@ -87,18 +89,34 @@ fn pass_in_parts(
         args.weights = weights[first * columns..].as_ptr();
         args.begins = first == 0;
         args.ends = first + segments.len() == offsets.len();
-        pass(conv, tile, args, prefetcher, pixels.clone(), Some(buffers.scratch));
+        pass(conv, tile, args, prefetcher, registers, pixels.clone(), Some(buffers.scratch));
     }
 }
 
 /// The pixels pass over the segments that the arguments point at. `sums` is where those of the pixels wait, one behind the other.
 #[inline(always)]
-fn pass(conv: &Conv, tile: &OcTile, args: &mut TileArgs, prefetcher: &mut Prefetcher<'_>, pixels: Range<usize>, sums: Option<*mut f32>) {
+fn pass(
+    conv: &Conv,
+    tile: &OcTile,
+    args: &mut TileArgs,
+    prefetcher: &mut Prefetcher<'_>,
+    registers: &mut TileRegisters,
+    pixels: Range<usize>,
+    sums: Option<*mut f32>,
+) {
     let kernels = conv.weights.conv_tile()[tile.blocks - 1];
     let mut cursor = conv.cursor(pixels.start, true);
     let mut pixel = pixels.start;
     while pixel < pixels.end {
-        let count = tile_pixels(pixels.end - pixel, kernels.len());
+        let left = pixels.end - pixel;
+        let count = match conv.line {
+            Some(line) => {
+                args.runs = cursor.runs(conv, line, left);
+                registers.enter(args);
+                args.runs[0] + args.runs[1]
+            }
+            None => tile_pixels(left, kernels.len()),
+        };
         prefetcher.enter(args);
         conv.place_pixels(args, &mut cursor, count);
         if let Some(sums) = sums {
@@ -113,6 +131,14 @@ fn pass(conv: &Conv, tile: &OcTile, args: &mut TileArgs, prefetcher: &mut Prefet
 }
 
 impl Conv {
+    /// Output pixels whose windows lie one step apart in the input: a row of them, or all of an image where its rows follow each other
+    /// without a gap.
+    pub(super) fn line(&self) -> usize {
+        let ([oh, ow], input) = (self.output_size, &self.input);
+        let step = self.problem.stride[1] * input.layout.words();
+        if input.row_stride() * self.problem.stride[0] == ow * step { oh * ow } else { ow }
+    }
+
     /// Points the arguments at a tile of OC.
     pub(super) fn enter_tile(&self, args: &mut TileArgs, buffers: &Buffers<'_>, tile: &OcTile) {
         args.segments = self.offsets[tile.segments.clone()].as_ptr();
@@ -180,6 +206,13 @@ impl Cursor {
     /// Pixels from here to the end of the row.
     pub(super) fn left_in_row(&self, conv: &Conv) -> usize {
         conv.output_size[1] - self.x
+    }
+
+    /// The pixels of the next tile that reads by the run: of one line, or where lines are short one run of each of two.
+    #[inline(always)]
+    fn runs(&self, conv: &Conv, line: usize, left: usize) -> [usize; 2] {
+        let in_line = left.min(line - (self.y * conv.output_size[1] + self.x) % line);
+        if line > RUN { two_runs(in_line.div_ceil(in_line.div_ceil(MAX_PIXELS))) } else { [in_line, line.min(left - in_line)] }
     }
 
     /// Moves on by pixels of the same row.

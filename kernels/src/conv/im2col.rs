@@ -6,7 +6,7 @@
 //! that chunk. Sums wait in scratch memory for the next chunk.
 
 use super::packed::{OcTile, Segment};
-use super::tile::{MAX_PIXELS, tile_pixels};
+use super::tile::{TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::cache::Caches;
 use std::ops::Range;
@@ -35,8 +35,8 @@ fn pitch(conv: &Conv) -> usize {
 /// Pixels whose rows take a third of the level-2 cache, and a number of them that the tiles divide evenly.
 fn block_pixels(conv: &Conv) -> usize {
     let rows = Caches::get().l2 / 3 / (pitch(conv) * size_of::<f32>());
-    let most = conv.pixels().next_multiple_of(2 * MAX_PIXELS).min(20 * MAX_PIXELS);
-    (rows / (2 * MAX_PIXELS) * (2 * MAX_PIXELS)).clamp(2 * MAX_PIXELS, most)
+    let most = conv.pixels().next_multiple_of(WHOLE_TILES).min(10 * WHOLE_TILES);
+    (rows / WHOLE_TILES * WHOLE_TILES).clamp(WHOLE_TILES, most)
 }
 
 /// Elements for the sums of a block of pixels.
@@ -67,6 +67,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
     let mut own = Sums::new();
     let mut args = conv.tile_args(buffers, &mut own);
     let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
+    let mut registers = TileRegisters::new(conv.weights.by_runs());
     let (run, pitch, block) = (conv.weights.run(), pitch(conv), block_pixels(conv));
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
@@ -101,6 +102,8 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                         for i in 0..count {
                             args.pixels[i] = (row + i) * pitch;
                         }
+                        (args.runs, args.step) = (two_runs(count), pitch);
+                        registers.enter(&args);
                         if at_once < segments.len() {
                             args.sums = sums[waiting + row * width..][..count * width].as_mut_ptr();
                         }

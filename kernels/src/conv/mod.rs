@@ -27,7 +27,7 @@ use crate::parallel::{Executor, MAX_THREADS, PIECES, Parts, SharedPointer, range
 use crate::{AlignedBuffer, BLOCK, Element, Error, Geometry, Halo, Isa, Layout};
 use std::ops::Range;
 use std::sync::Arc;
-use tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, Store, TileArgs};
+use tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, RUN, Store, TileArgs};
 
 /// How a convolution is computed. All but Winograd give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -138,6 +138,10 @@ pub struct Conv {
     /// Offset of each segment of K from a pixel's origin; parallel to the weights' segments.
     offsets: Vec<usize>,
     output_size: [usize; 2],
+    /// Where register tiles read pixels by the run: how many lie one step apart.
+    line: Option<usize>,
+    /// Pixels that work is shared out by.
+    group: usize,
     /// Threads along OC and along pixels.
     partition: [usize; 2],
     /// Pixels that all tiles of OC pass over before the next pixels' turn.
@@ -256,12 +260,20 @@ impl Conv {
             scales: AlignedBuffer::empty(),
             offsets,
             output_size,
+            line: None,
+            group: PIXELS,
             partition: [1, 1],
             pixel_block: 0,
             pieces: Pieces { of_tiles: false, count: 1 },
             ahead: None,
             then: None,
         };
+        if conv.weights.by_runs().is_some() {
+            let line = conv.line();
+            // Whole tiles: an even part of a line, or two lines.
+            let tile = if line > RUN { line.div_ceil(line.div_ceil(MAX_PIXELS)) } else { 2 * line };
+            (conv.line, conv.group) = (Some(line), tile.min(conv.pixels()));
+        }
         conv.partition = conv.choose_partition(threads.min(MAX_THREADS));
         conv.pixel_block = conv.choose_pixel_block();
         conv.pieces = conv.choose_pieces();
@@ -454,8 +466,8 @@ impl Conv {
         };
         let tiles = part(self.weights.tiles().len(), along_oc, share / along_pixels, of_tiles);
         let pixels = self.pixels();
-        let groups = part(pixels.div_ceil(PIXELS), along_pixels, share % along_pixels, of_pixels);
-        (tiles, groups.start * PIXELS..(groups.end * PIXELS).min(pixels))
+        let groups = part(pixels.div_ceil(self.group), along_pixels, share % along_pixels, of_pixels);
+        (tiles, groups.start * self.group..(groups.end * self.group).min(pixels))
     }
 
     /// How shares are cut into pieces that another thread may take: along the loop that is outermost, where that makes nothing come from
@@ -464,7 +476,7 @@ impl Conv {
         /// Multiply-adds of a piece, at least: some microseconds.
         const FEWEST: u64 = 1 << 18;
         let (tiles, pixels) = self.share(0);
-        let groups = pixels.len().div_ceil(PIXELS);
+        let groups = pixels.len().div_ceil(self.group);
         let work = self.problem.macs() / self.shares() as u64;
         let count = usize::try_from(work / FEWEST).unwrap_or(usize::MAX).clamp(1, PIECES);
         let (of_tiles, count) = match self.algorithm {
@@ -487,7 +499,7 @@ impl Conv {
 
     /// The split whose largest share is smallest; among equals the one that reads fewer bytes twice.
     fn choose_partition(&self, threads: usize) -> [usize; 2] {
-        let (tiles, groups) = (self.weights.tiles().len(), self.pixels().div_ceil(PIXELS));
+        let (tiles, groups) = (self.weights.tiles().len(), self.pixels().div_ceil(self.group));
         let cost = |along_oc: usize| {
             let along_pixels = threads / along_oc;
             let largest = tiles.div_ceil(along_oc).saturating_mul(groups.div_ceil(along_pixels));
@@ -504,12 +516,12 @@ impl Conv {
         const CACHE: usize = 64 * 1024;
         let pixels = self.pixels();
         let per_pixel = (self.input.len() / pixels).max(1);
-        let block = (CACHE / per_pixel).max(4 * PIXELS).next_multiple_of(PIXELS);
+        let block = (CACHE / per_pixel).max(4 * self.group).next_multiple_of(self.group);
         let reread = |len: usize, times: usize| if len > 2 * CACHE { len.saturating_mul(times) } else { 0 };
         let [along_oc, along_pixels] = self.partition;
         let whole = reread(self.input.len() / along_pixels, self.weights.tiles().len().div_ceil(along_oc));
         let blocked = reread(self.weights.len() / along_oc, pixels.div_ceil(block * along_pixels));
-        if blocked < whole { block } else { pixels.next_multiple_of(PIXELS) }
+        if blocked < whole { block } else { pixels.next_multiple_of(self.group) }
     }
 
     /// What all tiles of one thread have in common.
@@ -517,6 +529,8 @@ impl Conv {
         TileArgs {
             input: buffers.input.as_ptr(),
             pixels: [0; MAX_PIXELS],
+            runs: [0; 2],
+            step: self.problem.stride[1] * self.input.layout.words(),
             segments: self.offsets.as_ptr(),
             segment_count: 0,
             chunk: 1,

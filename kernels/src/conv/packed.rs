@@ -1,6 +1,6 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
-use super::tile::TileFn;
+use super::tile::{ByRuns, TileFn, Tiles};
 use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem, WeightSource};
 use crate::bf16::Bf16Table;
@@ -19,9 +19,9 @@ pub(super) enum Kernels {
 }
 
 impl Kernels {
-    fn conv_tile(self) -> &'static [&'static [TileFn]] {
+    fn tiles(self) -> Tiles {
         match self {
-            Kernels::F32(table) => table.conv_tile,
+            Kernels::F32(table) => Tiles::new(table.conv_tile),
             Kernels::Bf16(table) => table.conv_tile,
             Kernels::Int8(table) => table.conv_tile,
         }
@@ -378,7 +378,13 @@ impl PackedWeights {
 
     /// Register tiles, by blocks − 1, then pixels − 1.
     pub(super) fn conv_tile(&self) -> &'static [&'static [TileFn]] {
-        self.kernels.conv_tile()
+        let tiles = self.kernels.tiles();
+        tiles.by_runs.filter(|_| self.run > BLOCK).map_or(tiles.kernels, |by_runs| by_runs.others)
+    }
+
+    /// What goes with the register tiles, where they read pixels by the run.
+    pub(super) fn by_runs(&self) -> Option<ByRuns> {
+        self.kernels.tiles().by_runs.filter(|_| self.run <= BLOCK)
     }
 
     pub(super) fn isa(&self) -> Isa {

@@ -5,7 +5,7 @@
 //! stream that begins some way ahead of its own place: far enough for the memory to answer, and so near that what was fetched is
 //! still in the level-2 cache. The distance grows only ahead of layers that read more than the memory gives in their time.
 
-use super::tile::{PIXELS, TileArgs};
+use super::tile::TileArgs;
 use super::{BLOCK, Conv, PackedWeights};
 use crate::parallel::range_of_part;
 use std::ops::Range;
@@ -88,7 +88,7 @@ impl Conv {
         }
         let (tiles, pixels) = self.share(share);
         let segments: usize = self.weights.tiles()[tiles].iter().map(|tile| tile.segments.len()).sum();
-        segments.saturating_mul(self.weights.positions()).saturating_mul(pixels.len().div_ceil(PIXELS))
+        segments.saturating_mul(self.weights.positions()).saturating_mul(pixels.len().div_ceil(self.group))
     }
 
     /// What is left to ask for in a piece of one of the partition's shares.

@@ -15,6 +15,7 @@
 //! are added in order. Chunks bound the rounding error of a long K (Higham, Accuracy and Stability of Numerical Algorithms,
 //! section 4.2: blocked summation).
 
+use crate::BLOCK;
 use crate::simd::F32x16;
 
 /// How words are multiplied and summed up in a register tile. A pointer to words is one to f32, whatever the words hold.
@@ -53,19 +54,27 @@ pub(crate) trait Products: Copy {
     unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[Self::Sums; P]; B]);
 }
 
-/// Pixels that work is shared out by: those of the tile with most blocks.
+/// Pixels that work is shared out by where tiles are of vectors: those of the tile with most blocks.
 pub(crate) const PIXELS: usize = 6;
 
-/// Most pixels of a tile: one with fewer blocks has registers for more.
-pub(crate) const MAX_PIXELS: usize = 12;
+/// A number of pixels that tiles of vectors divide evenly, whatever their width.
+pub(crate) const WHOLE_TILES: usize = 24;
+
+/// Most pixels of a tile.
+pub(crate) const MAX_PIXELS: usize = 32;
 
 /// Most accumulators of a tile, of 16 channels each.
-pub(crate) const MAX_ACCUMULATORS: usize = 24;
+pub(crate) const MAX_ACCUMULATORS: usize = MAX_PIXELS * MAX_BLOCKS;
 
 /// Pixels of the next tile where `left` are left and it may have `widest`: the last few tiles are dealt out evenly, since one of a
 /// single pixel costs as much as one of two.
 pub(crate) fn tile_pixels(left: usize, widest: usize) -> usize {
     if left >= 8 * widest { widest } else { left.div_ceil(left.div_ceil(widest)) }
+}
+
+/// The two runs that pixels which all lie one step apart are.
+pub(crate) fn two_runs(pixels: usize) -> [usize; 2] {
+    if pixels > RUN { [pixels.div_ceil(2), pixels / 2] } else { [pixels, 0] }
 }
 
 /// Most blocks of a tile on any instruction set.
@@ -111,6 +120,10 @@ pub(crate) struct TileArgs {
     pub input: *const f32,
     /// Offset of each pixel's origin.
     pub pixels: [usize; MAX_PIXELS],
+    /// For tiles that read by the run: the pixels are two runs, the second of none perhaps; those of a run lie
+    pub runs: [usize; 2],
+    /// this far apart.
+    pub step: usize,
     /// Offset of each segment from a pixel's origin.
     pub segments: *const usize,
     /// Number of segments; at least 1.
@@ -158,11 +171,81 @@ pub(crate) struct TileArgs {
 /// A register tile of some number of pixels and blocks.
 ///
 /// # Safety
-/// The processor has the instruction set; every pointer in the arguments is valid for what the tile touches:
+/// The processor has the instruction set, and [`TileRegisters`] were entered with the arguments; every pointer in the arguments is valid for what the tile touches:
 /// reads of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `scales`, `residual`, and
 /// writes of 16 elements at `output_pixels[p] + output_blocks[b]`; no other thread writes any of them meanwhile. What is stored is
 /// what the products' format can store.
 pub(crate) type TileFn = unsafe fn(&TileArgs);
+
+/// The register tiles of a table.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    /// By blocks − 1, then pixels − 1.
+    pub kernels: &'static [&'static [TileFn]],
+    /// Of kernels that read pixels by the run.
+    pub by_runs: Option<ByRuns>,
+}
+
+impl Tiles {
+    pub const fn new(kernels: &'static [&'static [TileFn]]) -> Tiles {
+        Tiles { kernels, by_runs: None }
+    }
+}
+
+/// What goes with register tiles that read pixels by the run, in segments of at most 16 steps.
+#[derive(Clone, Copy)]
+pub(crate) struct ByRuns {
+    /// Makes the registers of this thread those of tiles whose pixels are two such runs, of at most [`RUN`], and whose segments have so many
+    /// steps.
+    ///
+    /// # Safety
+    /// The processor has the kernels' instruction set.
+    pub configure: unsafe fn([usize; 2], usize),
+    /// Gives them back.
+    ///
+    /// # Safety
+    /// As above.
+    pub release: unsafe fn(),
+    /// The kernels for longer segments.
+    pub others: &'static [&'static [TileFn]],
+}
+
+/// Most pixels of a run.
+pub(crate) const RUN: usize = MAX_PIXELS / 2;
+
+/// The registers of this thread, while tiles that read by the run are computed; for other tiles it does nothing.
+pub(crate) struct TileRegisters {
+    by_runs: Option<ByRuns>,
+    runs: [usize; 2],
+}
+
+impl TileRegisters {
+    pub fn new(by_runs: Option<ByRuns>) -> TileRegisters {
+        TileRegisters { by_runs, runs: [0; 2] }
+    }
+
+    /// Makes them those of the arguments' runs.
+    #[inline(always)]
+    pub fn enter(&mut self, args: &TileArgs) {
+        if let Some(by_runs) = self.by_runs
+            && self.runs != args.runs
+        {
+            self.runs = args.runs;
+            assert!(args.runs.iter().all(|&run| run <= RUN) && args.run <= BLOCK);
+            // SAFETY: nobody has tables but of instruction sets that are there; runs and segments are no longer than they may be.
+            unsafe { (by_runs.configure)(args.runs, args.run) };
+        }
+    }
+}
+
+impl Drop for TileRegisters {
+    fn drop(&mut self) {
+        if let Some(by_runs) = self.by_runs {
+            // SAFETY: as above.
+            unsafe { (by_runs.release)() };
+        }
+    }
+}
 
 /// Convolution tile of P pixels × B blocks.
 ///

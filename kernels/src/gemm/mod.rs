@@ -18,7 +18,7 @@ pub(crate) use pack::Panels;
 use crate::BLOCK as LANES;
 use crate::KernelTable;
 use crate::cache::Caches;
-use crate::conv::tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, tile_pixels};
+use crate::conv::tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, WHOLE_TILES, tile_pixels};
 use crate::parallel::range_of_part;
 use std::ops::Range;
 
@@ -65,7 +65,7 @@ impl Gemm {
     pub(crate) fn new(m: usize, n: usize, k: usize, table: &'static KernelTable) -> Gemm {
         // A quarter of the level-2 cache for A; the rest is for a panel of B and for sums.
         let rows = Caches::get().l2 / 4 / (KC.min(k) * size_of::<f32>());
-        let mc = (rows / (2 * MAX_PIXELS) * (2 * MAX_PIXELS)).clamp(2 * MAX_PIXELS, 480);
+        let mc = (rows / WHOLE_TILES * WHOLE_TILES).clamp(WHOLE_TILES, 480);
         Gemm { m, n, k, mc: mc.min(m), table }
     }
 
@@ -188,6 +188,8 @@ impl Gemm {
                         let mut args = TileArgs {
                             input: left.as_ptr(),
                             pixels: [0; MAX_PIXELS],
+                            runs: [0; 2],
+                            step: 0,
                             segments: segments.as_ptr(),
                             segment_count: depth / LANES,
                             chunk,

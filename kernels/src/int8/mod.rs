@@ -55,8 +55,6 @@ pub(crate) trait Int8: Copy {
     unsafe fn store_sums(sums: Self::Sums, p: *mut i32);
     /// Sum of sums.
     unsafe fn add_sums(a: Self::Sums, b: Self::Sums) -> Self::Sums;
-    /// The sums themselves.
-    unsafe fn lanes_of(sums: Self::Sums) -> Self::Lanes;
     /// Reads sixteen words of weights.
     unsafe fn column(p: *const i32) -> Self::Column;
     /// Reads one word.
@@ -155,19 +153,27 @@ unsafe fn with_residual<I: Int8, const RESIDUAL: bool>(lanes: I::Lanes, scale: I
     }
 }
 
-/// The epilogue of a register tile whose outputs are bytes.
+/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`.
+///
+/// # Safety
+/// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
 #[inline(always)]
-unsafe fn finish_bytes<I: Int8, const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize>(args: &TileArgs, pixels: usize) {
     // SAFETY: TileFn's contract is the caller's.
     unsafe {
         // Asked once, and not for each vector.
-        if args.residual.is_null() { finish_pixels::<I, P, B, false>(args, sums) } else { finish_pixels::<I, P, B, true>(args, sums) }
+        match (args.epilogue.store, args.residual.is_null()) {
+            (Store::U8, true) => finish_pixels::<I, B, false>(args, pixels),
+            (Store::U8, false) => finish_pixels::<I, B, true>(args, pixels),
+            // Opaque, or the compiler would write the loops out.
+            _ => finish_words::<I>(args, black_box(pixels), black_box(B)),
+        }
     }
 }
 
-/// The same, with or without a residual: a loop over the pixels, which the sums wait for in memory.
+/// Where outputs are bytes, with or without a residual.
 #[inline(always)]
-unsafe fn finish_pixels<I: Int8, const P: usize, const B: usize, const RESIDUAL: bool>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+unsafe fn finish_pixels<I: Int8, const B: usize, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {
     // SAFETY: TileFn's contract covers scales, residual and output.
     unsafe {
         let e = &args.epilogue;
@@ -179,7 +185,7 @@ unsafe fn finish_pixels<I: Int8, const P: usize, const B: usize, const RESIDUAL:
         }
         // Four blocks that are one cache line are one store.
         let line = B == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
-        for p in 0..P {
+        for p in 0..pixels {
             let to = args.output.add(args.output_pixels[p]);
             let mut values = [low; B];
             for b in 0..B {
@@ -187,7 +193,8 @@ unsafe fn finish_pixels<I: Int8, const P: usize, const B: usize, const RESIDUAL:
                 if RESIDUAL {
                     residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
                 }
-                values[b] = with_residual::<I, RESIDUAL>(I::lanes_of(sums[b][p]), scales[b], residual, e);
+                let sums = I::load(args.sums.add((b * pixels + p) * 16).cast());
+                values[b] = with_residual::<I, RESIDUAL>(sums, scales[b], residual, e);
             }
             if line && e.saturates {
                 let values = [values[0], values[1 % B], values[2 % B], values[3 % B]];
@@ -209,8 +216,7 @@ unsafe fn finish_pixels<I: Int8, const P: usize, const B: usize, const RESIDUAL:
     }
 }
 
-/// The epilogue of a register tile of P × B whose outputs are words, from sums that wait: few layers have such, and a loop is little
-/// code.
+/// Where outputs are words: few layers have such, and a loop is little code.
 #[inline(always)]
 unsafe fn finish_words<I: Int8>(args: &TileArgs, pixels: usize, blocks: usize) {
     // SAFETY: TileFn's contract covers sums, scales, residual and output.
@@ -291,16 +297,12 @@ impl<I: Int8> Products for Bytes<I> {
     unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
         // SAFETY: TileFn's contract is the caller's.
         unsafe {
-            if args.epilogue.store == Store::U8 {
-                return finish_bytes::<I, P, B>(args, sums);
-            }
             for b in 0..B {
                 for p in 0..P {
                     I::store_sums(sums[b][p], args.sums.add((b * P + p) * 16).cast());
                 }
             }
-            // Opaque, or the compiler would write the loops out.
-            finish_words::<I>(args, black_box(P), black_box(B));
+            finish_waiting::<I, B>(args, P);
         }
     }
 }

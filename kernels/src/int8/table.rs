@@ -2,7 +2,7 @@
 
 use super::rows::{ElementFn, MeanFn, PlanesFn};
 use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
-use crate::conv::tile::TileFn;
+use crate::conv::tile::Tiles;
 use crate::row::PoolFn;
 use crate::table::{conv_entry, depthwise_entry, groups_entry};
 use crate::{Error, Isa, Kernel, KernelTable};
@@ -14,8 +14,7 @@ pub struct Int8Table {
     pub(crate) name: &'static str,
     /// What the register tiles take the unsigned bytes less of.
     pub(crate) offset: i32,
-    /// Indexed by blocks − 1, then pixels − 1.
-    pub(crate) conv_tile: &'static [&'static [TileFn]],
+    pub(crate) conv_tile: Tiles,
     /// Rows of depthwise convolutions and of narrow groups.
     pub(crate) grouped: GroupedKernels,
     pub(crate) pool_max: PoolFn,
@@ -58,7 +57,7 @@ macro_rules! instantiate {
             isa: $isa,
             name: $name,
             offset: <$int8 as Int8>::OFFSET,
-            conv_tile: &[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+],
+            conv_tile: $crate::conv::tile::Tiles::new(&[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+]),
             grouped: $crate::table::grouped!(kernels, $depthwise),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
@@ -105,6 +104,9 @@ impl Int8Table {
                 all.push(&avx512::int8::pairs::TABLE);
                 if std::arch::is_x86_feature_detected!("avx512vnni") {
                     all.push(&avx512::int8::vnni::TABLE);
+                    if crate::x86_64::amx::is_available() {
+                        all.push(&crate::x86_64::amx::int8::TABLE);
+                    }
                 }
             }
         }
@@ -130,7 +132,7 @@ impl Int8Table {
 
     /// Most blocks of 16 output channels that a convolution tile has here.
     pub fn max_blocks(&self) -> usize {
-        self.conv_tile.len()
+        self.conv_tile.kernels.len()
     }
 
     /// Every kernel of this table.
@@ -158,7 +160,7 @@ impl Int8Table {
         } = self;
         let entry = |family: &'static str, shape: String| Kernel { name: format!("{family}{shape}-{name}"), family, isa: *isa };
         let mut list = Vec::new();
-        for (b, row) in conv_tile.iter().enumerate() {
+        for (b, row) in conv_tile.kernels.iter().enumerate() {
             let kernel = |p: usize| entry("int8_conv", format!("-{}x{}", p + 1, 16 * (b + 1)));
             list.extend((0..row.len()).map(|p| (conv_entry(p + 1, b + 1), kernel(p))));
         }

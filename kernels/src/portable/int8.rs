@@ -34,10 +34,6 @@ impl Int8 for Plain {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
     #[inline(always)]
-    unsafe fn lanes_of(sums: [i32; 16]) -> [i32; 16] {
-        sums
-    }
-    #[inline(always)]
     unsafe fn column(p: *const i32) -> [[i8; 4]; 16] {
         unsafe { p.cast::<[[i8; 4]; 16]>().read_unaligned() }
     }

@@ -188,10 +188,6 @@ impl Int8 for Dot {
         unsafe { sum(a, b) }
     }
     #[inline(always)]
-    unsafe fn lanes_of(sums: Integers) -> Integers {
-        sums
-    }
-    #[inline(always)]
     unsafe fn multiply_add(column: Quads, x: int8x16_t, sums: Integers) -> Integers {
         let mut out = sums;
         for i in 0..4 {
@@ -228,15 +224,11 @@ impl Int8 for Pairs {
     }
     #[inline(always)]
     unsafe fn store_sums(sums: Halves, p: *mut i32) {
-        unsafe { store(Self::lanes_of(sums), p) }
+        unsafe { store(Integers(std::array::from_fn(|i| vpaddq_s32(sums.0[2 * i], sums.0[2 * i + 1]))), p) }
     }
     #[inline(always)]
     unsafe fn add_sums(a: Halves, b: Halves) -> Halves {
         Halves(std::array::from_fn(|i| unsafe { vaddq_s32(a.0[i], b.0[i]) }))
-    }
-    #[inline(always)]
-    unsafe fn lanes_of(sums: Halves) -> Integers {
-        Integers(std::array::from_fn(|i| unsafe { vpaddq_s32(sums.0[2 * i], sums.0[2 * i + 1]) }))
     }
     #[inline(always)]
     unsafe fn multiply_add(column: Quads, x: int8x16_t, sums: Halves) -> Halves {

@@ -77,10 +77,6 @@ macro_rules! lanes {
             unsafe { sum(a, b) }
         }
         #[inline(always)]
-        unsafe fn lanes_of(sums: Integers) -> Integers {
-            sums
-        }
-        #[inline(always)]
         unsafe fn load(p: *const i32) -> Integers {
             unsafe { load(p.cast()) }
         }

@@ -44,10 +44,6 @@ macro_rules! lanes {
             unsafe { _mm512_add_epi32(a, b) }
         }
         #[inline(always)]
-        unsafe fn lanes_of(sums: __m512i) -> __m512i {
-            sums
-        }
-        #[inline(always)]
         unsafe fn load(p: *const i32) -> __m512i {
             unsafe { _mm512_loadu_si512(p.cast()) }
         }
