@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{
-    Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, fenced_at, for_each, noise, noise_with_specials,
+    Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, fenced_at, for_each, noise, noise_with_specials, part_of,
 };
 use stridewise_kernels::blocked::{Channels, Combine, Depth, InstanceNorm, Lrn, Map, Resample, Window};
 use stridewise_kernels::resize::{AxisMap, Coordinates, Interpolation, Nearest, Rule};
@@ -50,7 +50,7 @@ fn run(
 
 #[test]
 fn functions_of_every_element() {
-    for dims in SHAPES {
+    for dims in part_of(SHAPES) {
         let input = noise_with_specials(31, dims.iter().product());
         for f in [Unary::Silu, Unary::HardSwish, Unary::Exp, Unary::Relu, Unary::Affine { scale: 2.0, shift: 1.0 }] {
             let op = |from: &[Geometry], to, table, threads, x: &[&[f32]], y: &mut [f32]| {
@@ -71,7 +71,7 @@ fn functions_of_every_element() {
 /// Every way in which a dimension of either operand may be 1.
 #[test]
 fn functions_of_two_operands_are_broadcast() {
-    for dims in [[2, 17, 3, 5], [1, 16, 4, 4], [3, 1, 2, 3], [2, 33, 1, 1]] {
+    for dims in part_of([[2, 17, 3, 5], [1, 16, 4, 4], [3, 1, 2, 3], [2, 33, 1, 1]]) {
         for broadcast in 0..32 {
             // The first operand is broadcast along one axis at most, the second along any.
             let shrink = |mask: usize| std::array::from_fn(|axis| if mask >> axis & 1 == 1 { 1 } else { dims[axis] });
@@ -278,7 +278,7 @@ fn resizing_of_rows_and_columns() {
 
 #[test]
 fn instances_are_normalised() {
-    for dims in SHAPES {
+    for dims in part_of(SHAPES) {
         let [n, c, h, w] = dims;
         // Far from zero, where the square of the mean would swallow the variance.
         let data: Vec<f32> = noise(41, dims.iter().product()).into_iter().map(|x| x + 100.0).collect();
@@ -302,7 +302,7 @@ fn instances_are_normalised() {
 
 #[test]
 fn responses_are_normalised_by_their_neighbours() {
-    for dims in SHAPES {
+    for dims in part_of(SHAPES) {
         let [_, c, h, w] = dims;
         let data = noise(44, dims.iter().product());
         for (size, alpha, beta, bias) in

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, fenced_at, noise, random_runner, report};
+use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, fenced_at, noise, part_of, random_runner, report};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd, schedule_prefetch};
@@ -221,7 +221,7 @@ const GRID: &[&str] = &[
 
 #[test]
 fn kernels_match_the_f64_reference() {
-    let runs: usize = GRID.iter().map(|text| check(&text.parse().unwrap())).sum();
+    let runs: usize = part_of(GRID).map(|text| check(&text.parse().unwrap())).sum();
     report(&format!("convolution: {} problems of the grid, {runs} runs on {:?}", GRID.len(), KernelTable::all()));
 }
 
@@ -254,7 +254,7 @@ fn plain(table: &'static KernelTable, (algorithm, layout): (Algorithm, Layout)) 
 /// residual in place: im2col gives the bits of direct convolution.
 #[test]
 fn im2col_in_blocks_gives_the_bits_of_direct_convolution() {
-    for text in ["n1c80h31w30o600k3p1", "n2c19h40w21o40k5s2p3d2", "n1c1040h5w5o1100k1"] {
+    for text in part_of(["n1c80h31w30o600k3p1", "n2c19h40w21o40k5s2p3d2", "n1c1040h5w5o1100k1"]) {
         let p: ConvProblem = text.parse().unwrap();
         let data = Data::new(&p);
         for table in KernelTable::all() {
@@ -300,7 +300,7 @@ fn asking_for_weights_ahead_changes_no_bit() {
 
 #[test]
 fn results_are_bitwise_equal_for_every_number_of_threads() {
-    for text in [
+    for text in part_of([
         "n1c64h7w7o64k3p1",
         "n2c33h5w7o33k3s2p1g33",
         "n3c20h6w5o130k1",
@@ -308,7 +308,7 @@ fn results_are_bitwise_equal_for_every_number_of_threads() {
         "n1c600h1w1o1000k1",
         "n1c40h9w5o72k3p1g2",
         "n1c256h17w16o65k3p1",
-    ] {
+    ]) {
         let p: ConvProblem = text.parse().unwrap();
         let data = Data::new(&p);
         for table in KernelTable::all() {

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Guarded, Threads, at_both_ends, bits};
+use harness::{Guarded, Threads, at_both_ends, bits, part_of};
 use stridewise_kernels::dense::{Combine, Map};
 use stridewise_kernels::{Binary, Inline, KernelTable, Unary};
 
@@ -115,7 +115,7 @@ fn ulps(value: f32, exact: f64) -> f64 {
 
 #[test]
 fn errors_are_within_the_stated_units_of_the_last_place() {
-    let x = arguments();
+    let x: Vec<f32> = part_of(arguments()).collect();
     let tables = KernelTable::all();
     for &(f, exact, bound) in CASES {
         let y = map(tables[tables.len() - 1], f, &x);
@@ -134,7 +134,7 @@ fn errors_are_within_the_stated_units_of_the_last_place() {
 /// GELU is a difference that cancels far below zero: the error is bounded by units of the last place of the argument.
 #[test]
 fn gelu_is_close_relative_to_its_argument() {
-    let x: Vec<f32> = arguments().into_iter().filter(|x| x.abs() < 1e30).collect();
+    let x: Vec<f32> = part_of(arguments()).filter(|x| x.abs() < 1e30).collect();
     let tables = KernelTable::all();
     let inner = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
     let cases: [(Unary, &dyn Fn(f64) -> f64); 5] = [

@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::bytes::{assert_borders_are_zero_points, byte_buffer_of, byte_noise, bytes_of, exact_sums, requantized, scaled};
-use harness::{Guarded, Threads, assert_borders_are_zero, buffer_of, dense_of, for_each, noise};
+use harness::{Guarded, Threads, assert_borders_are_zero, buffer_of, dense_of, for_each, noise, part_of};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, QuantizedInput, Requantize, Residual};
@@ -214,14 +214,14 @@ const GRID: &[&str] = &[
 
 #[test]
 fn convolutions_of_bytes_are_exact() {
-    let runs: usize = GRID.iter().map(|text| check(&text.parse().unwrap())).sum();
+    let runs: usize = part_of(GRID).map(|text| check(&text.parse().unwrap())).sum();
     println!("{} problems, {runs} runs on {:?}", GRID.len(), Int8Table::all());
 }
 
 /// Long K in parts, whose sums wait, and more output channels than wait at a time.
 #[test]
 fn long_sums_of_bytes_wait_and_stay_exact() {
-    for text in ["n1c1100h9w17o200k3p1", "n1c4160h5w5o1100k1"] {
+    for text in part_of(["n1c1100h9w17o200k3p1", "n1c4160h5w5o1100k1"]) {
         let p: ConvProblem = text.parse().unwrap();
         let data = Data::new(&p);
         let sums = exact_sums(&p, &data.input, data.zero, &data.weight, &data.bias);
@@ -542,7 +542,7 @@ fn problems() -> impl Strategy<Value = ConvProblem> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48u32.div_ceil(harness::every() as u32), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_convolutions_of_bytes_are_exact(p in problems()) {

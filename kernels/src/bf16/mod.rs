@@ -118,6 +118,7 @@ unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, s
 ///
 /// # Safety
 /// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) unsafe fn finish_waiting<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize) {
     // SAFETY: the caller's promises.

@@ -1,6 +1,7 @@
 //! An allocator that puts every buffer of numbers between two inaccessible pages: a stray access ends the test. A buffer ends
 //! exactly at the page behind it, or begins exactly at the page before it; on its other side, up to the page, all bytes are set,
-//! which are NaN to a kernel that reads them, and are checked for stray writes when the buffer is freed.
+//! which are NaN to a kernel that reads them, and are checked for stray writes when the buffer is freed. Then all of it is set, and
+//! checked when it is given out again.
 //!
 //! It is the allocator of the whole test, so it fences packed weights and tables of factors as well as what the test itself makes.
 
@@ -54,9 +55,66 @@ mod allocator {
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     /// What the bytes beside a buffer are set to.
     const CANARY: u8 = 0xff;
+
+    /// Freed mappings of so many pages at most are kept for the next buffer of their size, so many of each: an emulator takes long for
+    /// each change of its pages.
+    const SIZES: usize = 64;
+    const KEPT: usize = 16;
+
+    /// Where the accessible pages of the kept mappings begin, and how many there are, by their number of pages less one.
+    struct Free([([usize; KEPT], usize); SIZES]);
+
+    static FREE: Mutex<Free> = Mutex::new(Free([([0; KEPT], 0); SIZES]));
+
+    impl Free {
+        fn take(&mut self, pages: usize) -> Option<*mut u8> {
+            let (kept, count) = self.0.get_mut(pages.wrapping_sub(1))?;
+            *count = count.checked_sub(1)?;
+            Some(std::ptr::with_exposed_provenance_mut(kept[*count]))
+        }
+
+        /// Whether there was room.
+        fn keep(&mut self, pages: usize, start: *mut u8) -> bool {
+            let Some((kept, count)) = self.0.get_mut(pages.wrapping_sub(1)) else { return false };
+            let room = kept.get_mut(*count).map(|place| *place = start.expose_provenance()).is_some();
+            *count += usize::from(room);
+            room
+        }
+    }
+
+    fn free() -> MutexGuard<'static, Free> {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accessible pages between two that are not, all bytes set; null where the system has none.
+    fn map(inner: usize) -> *mut u8 {
+        let page = page();
+        // SAFETY: an anonymous private mapping of a non-zero length at an address of the system's choice.
+        let map =
+            unsafe { libc::mmap(std::ptr::null_mut(), inner + 2 * page, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+        if map == libc::MAP_FAILED {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the first page behind the start lies in the mapping.
+        let start = unsafe { map.cast::<u8>().add(page) };
+        // SAFETY: the inner pages are those of the mapping just made but its first and last.
+        if unsafe { libc::mprotect(start.cast(), inner, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the inner pages are writable, and nobody else knows of them.
+        unsafe { start.write_bytes(CANARY, inner) };
+        start
+    }
+
+    fn untouched(bytes: &[u8]) -> bool {
+        // SAFETY: any bytes are words.
+        let (first, words, last) = unsafe { bytes.align_to::<u64>() };
+        words.iter().all(|w| *w == u64::from_ne_bytes([CANARY; 8])) && first.iter().chain(last).all(|b| *b == CANARY)
+    }
 
     struct Fences;
 
@@ -88,23 +146,16 @@ mod allocator {
                 // SAFETY: the caller's contract is the system allocator's.
                 return unsafe { System.alloc(layout) };
             }
-            let page = page();
-            let inner = layout.size().next_multiple_of(page);
-            // SAFETY: an anonymous private mapping of a non-zero length at an address of the system's choice.
-            let map = unsafe {
-                libc::mmap(std::ptr::null_mut(), inner + 2 * page, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-            };
-            if map == libc::MAP_FAILED {
-                return std::ptr::null_mut();
+            let inner = layout.size().next_multiple_of(page());
+            let kept = free().take(inner / page());
+            let start = kept.unwrap_or_else(|| map(inner));
+            if start.is_null() {
+                return start;
             }
-            // SAFETY: the first page behind the start lies in the mapping.
-            let start = unsafe { map.cast::<u8>().add(page) };
-            // SAFETY: the inner pages are those of the mapping just made but its first and last.
-            if unsafe { libc::mprotect(start.cast(), inner, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
-                return std::ptr::null_mut();
+            // SAFETY: a kept mapping has as many accessible pages, which `dealloc` set.
+            if kept.is_some() && !untouched(unsafe { std::slice::from_raw_parts(start, inner) }) {
+                fail("something was written to a buffer after it was freed\n");
             }
-            // SAFETY: the inner pages are writable, and nobody else knows of them.
-            unsafe { start.write_bytes(CANARY, inner) };
             match SIDE.try_with(Cell::get) {
                 Ok(Side::Start) => start,
                 // SAFETY: the data is no longer than the inner pages.
@@ -138,14 +189,23 @@ mod allocator {
                     std::slice::from_raw_parts(data.add(layout.size()), end - behind),
                 )
             };
-            if before.iter().any(|b| *b != CANARY) {
+            if !untouched(before) {
                 fail("something was written before a buffer\n");
             }
-            if after.iter().any(|b| *b != CANARY) {
+            if !untouched(after) {
                 fail("something was written behind a buffer\n");
             }
-            // SAFETY: unmaps what `alloc` mapped; the caller gives the buffer up.
-            unsafe { libc::munmap(data.sub(data.addr() - start + page).cast(), end - start + 2 * page) };
+            let inner = end - start;
+            // SAFETY: the accessible pages of the buffer's mapping, which the caller gives up.
+            let start = unsafe {
+                let start = data.sub(data.addr() - start);
+                start.write_bytes(CANARY, inner);
+                start
+            };
+            if !free().keep(inner / page, start) {
+                // SAFETY: unmaps what `map` mapped.
+                unsafe { libc::munmap(start.sub(page).cast(), inner + 2 * page) };
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ pub mod halves;
 pub use fences::{Guarded, Side, at_both_ends, fenced_at, largest_allocation};
 use stridewise_kernels::{Executor, Geometry};
 
-/// Real threads, started for every run.
+/// The calling thread, and others that are started for every run.
 pub struct Threads(pub usize);
 
 impl Executor for Threads {
@@ -21,9 +21,10 @@ impl Executor for Threads {
 
     fn run(&self, part: &(dyn Fn(usize) + Sync)) {
         std::thread::scope(|scope| {
-            for thread in 0..self.0 {
+            for thread in 1..self.0 {
                 scope.spawn(move || part(thread));
             }
+            part(0);
         });
     }
 }
@@ -123,6 +124,20 @@ pub fn report(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("    {line}\n").as_bytes());
 }
 
+/// What `STRIDEWISE_EVERY` says of long lists of problems: that a run takes each N-th of them only. Emulated processors are given it, where
+/// all take an hour; natively it is 1.
+pub fn every() -> usize {
+    std::env::var("STRIDEWISE_EVERY").map_or(1, |every| every.parse::<usize>().expect("STRIDEWISE_EVERY is a number").max(1))
+}
+
+/// The part of a list that this run takes, at least one. Which one it is depends on the seed.
+pub fn part_of<T>(list: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let list: Vec<T> = list.into_iter().collect();
+    let every = every();
+    let first = if every == 1 { 0 } else { seed("a part of the problems") as usize % every.min(list.len().max(1)) };
+    list.into_iter().skip(first).step_by(every)
+}
+
 /// The seed of a test with random problems: what `STRIDEWISE_SEED` says, or another in every run. It is printed.
 pub fn seed(test: &str) -> u64 {
     let given = std::env::var("STRIDEWISE_SEED").ok().map(|s| s.parse().expect("STRIDEWISE_SEED is a number"));
@@ -138,5 +153,5 @@ pub fn random_runner(test: &str, cases: u32) -> proptest::test_runner::TestRunne
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed(test).to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    TestRunner::new_with_rng(Config { cases, failure_persistence: None, ..Config::default() }, rng)
+    TestRunner::new_with_rng(Config { cases: cases.div_ceil(every() as u32), failure_persistence: None, ..Config::default() }, rng)
 }
