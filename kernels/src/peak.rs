@@ -82,8 +82,8 @@ pub fn measure_bf16_peak(table: &'static Bf16Table) -> f64 {
 }
 
 /// How many times as many products of bfloat16 as of f32 a core of this processor multiplies in a time, where it has an instruction for
-/// them: measured once, within a millisecond, and rounded to a power of two, so that no plan hangs on a measurement's noise. Two on
-/// AMD's; on Intel's with AMX one half. 1 where bfloat16 is widened first.
+/// them: measured once, within a few milliseconds, and rounded to a power of two, so that no plan hangs on a measurement's noise. Two on
+/// AMD's; on Intel's with AMX one half with vectors, and sixteen with tiles. 1 where bfloat16 is widened first.
 pub fn bf16_gain(table: &'static Bf16Table) -> f64 {
     static GAIN: OnceLock<f64> = OnceLock::new();
     if !table.has_dot_products() {

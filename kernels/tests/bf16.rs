@@ -143,8 +143,9 @@ const GRID: &[&str] = &[
 
 #[test]
 fn convolutions_of_bf16_match_the_f64_reference() {
-    part_of(GRID).for_each(|text| check(&text.parse().unwrap()));
-    println!("{} problems on {:?}", GRID.len(), Bf16Table::all());
+    let grid: Vec<_> = part_of(GRID).collect();
+    grid.iter().for_each(|text| check(&text.parse().unwrap()));
+    println!("{} problems on {:?}", grid.len(), Bf16Table::all());
 }
 
 fn problems() -> impl Strategy<Value = ConvProblem> {
@@ -168,7 +169,7 @@ fn problems() -> impl Strategy<Value = ConvProblem> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32u32.div_ceil(harness::every() as u32), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: harness::cases(32), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_convolutions_of_bf16_match_the_f64_reference(p in problems()) {

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, fenced_at, noise, part_of, random_runner, report};
+use harness::{Guarded, Side, Threads, assert_borders_are_zero, bits, cases, fenced_at, noise, part_of, random_runner, report};
 use proptest::prelude::*;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd, schedule_prefetch};
@@ -221,8 +221,9 @@ const GRID: &[&str] = &[
 
 #[test]
 fn kernels_match_the_f64_reference() {
-    let runs: usize = part_of(GRID).map(|text| check(&text.parse().unwrap())).sum();
-    report(&format!("convolution: {} problems of the grid, {runs} runs on {:?}", GRID.len(), KernelTable::all()));
+    let grid: Vec<_> = part_of(GRID).collect();
+    let runs: usize = grid.iter().map(|text| check(&text.parse().unwrap())).sum();
+    report(&format!("convolution: {} problems of the grid, {runs} runs on {:?}", grid.len(), KernelTable::all()));
 }
 
 fn problems() -> impl Strategy<Value = ConvProblem> {
@@ -477,12 +478,12 @@ fn denormals_are_flushed_alike_on_every_instruction_set() {
 
 #[test]
 fn random_problems_match_the_f64_reference() {
-    const CASES: u32 = 96;
+    let cases = cases(96);
     let runs = std::cell::Cell::new(0);
-    let result = random_runner("random convolutions", CASES).run(&problems(), |p| {
+    let result = random_runner("random convolutions", cases).run(&problems(), |p| {
         runs.set(runs.get() + check(&p));
         Ok(())
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
-    report(&format!("convolution: {CASES} random problems, {} runs on {:?}", runs.get(), KernelTable::all()));
+    report(&format!("convolution: {cases} random problems, {} runs on {:?}", runs.get(), KernelTable::all()));
 }

@@ -3,8 +3,8 @@
 mod harness;
 
 use harness::{
-    Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, fenced_at, for_each, noise, noise_with_specials, part_of,
-    random_runner, report,
+    Guarded, Side, Threads, assert_borders_are_zero, bits, buffer_of, cases, dense_of, fenced_at, for_each, noise, noise_with_specials,
+    part_of, random_runner, report,
 };
 use proptest::prelude::*;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
@@ -279,13 +279,13 @@ fn axes() -> impl Strategy<Value = Axis> {
 
 #[test]
 fn random_windows_match_plain_loops() {
-    const CASES: u32 = 64;
+    let cases = cases(64);
     let runs = std::cell::Cell::new(0);
     let problems = (1usize..4, 1usize..40, axes(), axes(), any::<u32>());
-    let result = random_runner("random pooling windows", CASES).run(&problems, |(n, c, y, x, seed)| {
+    let result = random_runner("random pooling windows", cases).run(&problems, |(n, c, y, x, seed)| {
         runs.set(runs.get() + check_sliding(n, c, y, x, &noise(u64::from(seed), n * c * y.size * x.size)));
         Ok(())
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
-    report(&format!("pooling: {CASES} random problems, {} runs on {:?}", runs.get(), KernelTable::all()));
+    report(&format!("pooling: {cases} random problems, {} runs on {:?}", runs.get(), KernelTable::all()));
 }

@@ -44,6 +44,8 @@ pub fn bf16_value(bits: u16) -> f32 {
 /// Every method may be called only where the processor has the instruction set of the implementing type. Pointers need not be
 /// aligned, but must be valid for what is read or written.
 pub(crate) trait Bf16: Copy {
+    /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
+    const DOT_PRODUCTS: bool = false;
     /// Sixteen floats.
     type Float: F32x16;
     /// Two weights for each of sixteen outputs.

@@ -11,6 +11,7 @@ pub struct Bf16Table {
     pub(crate) isa: Isa,
     /// What sets it apart from the other tables.
     pub(crate) name: &'static str,
+    pub(crate) dot_products: bool,
     pub(crate) conv_tile: Tiles,
     /// Rows of depthwise convolutions and of narrow groups.
     pub(crate) grouped: GroupedKernels,
@@ -57,6 +58,7 @@ macro_rules! instantiate {
         pub(crate) static TABLE: $crate::bf16::Bf16Table = $crate::bf16::Bf16Table {
             isa: $isa,
             name: $name,
+            dot_products: <$bf16 as $crate::bf16::Bf16>::DOT_PRODUCTS,
             conv_tile: $crate::conv::tile::Tiles::new(&[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+]),
             grouped: $crate::table::grouped!(kernels, $depthwise),
             pool_max: kernels::pool_max,
@@ -127,10 +129,7 @@ impl Bf16Table {
 
     /// Whether an instruction multiplies pairs of bfloat16, and they are not widened to f32 first.
     pub fn has_dot_products(&self) -> bool {
-        #[cfg(all(target_arch = "x86_64", feature = "bf16"))]
-        return [&crate::x86_64::avx512::bf16::dot::TABLE, &crate::x86_64::amx::bf16::TABLE].iter().any(|table| std::ptr::eq(self, *table));
-        #[cfg(not(all(target_arch = "x86_64", feature = "bf16")))]
-        false
+        self.dot_products
     }
 
     /// Most blocks of 16 output channels that a convolution tile has here.
@@ -149,6 +148,7 @@ impl Bf16Table {
         let Bf16Table {
             isa,
             name,
+            dot_products: _,
             conv_tile,
             grouped,
             pool_max: _,

@@ -161,6 +161,7 @@ mod bf16 {
         Box::leak(Box::new(Bf16Table {
             isa: original.isa,
             name: original.name,
+            dot_products: original.dot_products,
             conv_tile: tiles(original.conv_tile),
             grouped: grouped(&original.grouped),
             pool_max: pool::<0>,

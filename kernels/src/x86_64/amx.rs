@@ -99,7 +99,7 @@ unsafe fn release() {
     unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
 }
 
-/// What [`two_blocks`] reads and writes. Strides and steps are in bytes.
+/// What [`multiply`] reads and writes. Strides and steps are in bytes.
 #[repr(C)]
 struct Run {
     /// What the sums begin with: 16 for each pixel of the first run,
@@ -130,13 +130,10 @@ struct Run {
     sums_run: usize,
 }
 
-/// The sums of one or two runs of pixels and one or two blocks of output channels. Which instruction multiplies, and which lines are left
-/// out where there is one run or one block, is the macro's.
+/// The sums of one or two runs of pixels and one or two blocks of output channels. `""` in brackets stands for a second block, a second run,
+/// and both; without it the lines that begin with it are left out.
 macro_rules! multiply {
-    ($run:expr, $multiply:literal, [$($second_block:literal)?], [$($second_run:literal)?], [$($both:literal)?]) => {
-        multiply!(@ $run, $multiply, [$($second_block)?], [$($second_run)?], [$($both)?])
-    };
-    (@ $run:expr, $multiply:literal, [$($b:literal)?], [$($r:literal)?], [$($br:literal)?]) => {
+    ($run:expr, $multiply:literal, [$($b:literal)?], [$($r:literal)?], [$($br:literal)?]) => {
         asm!(
             "mov {a}, [{run}]",
             "mov {stride}, [{run} + 8]",

@@ -126,8 +126,13 @@ pub fn report(line: &str) {
 
 /// What `STRIDEWISE_EVERY` says of long lists of problems: that a run takes each N-th of them only. Emulated processors are given it, where
 /// all take an hour; natively it is 1.
-pub fn every() -> usize {
+fn every() -> usize {
     std::env::var("STRIDEWISE_EVERY").map_or(1, |every| every.parse::<usize>().expect("STRIDEWISE_EVERY is a number").max(1))
+}
+
+/// How many of so many random problems this run makes.
+pub fn cases(all: u32) -> u32 {
+    all.div_ceil(u32::try_from(every()).unwrap_or(u32::MAX))
 }
 
 /// The part of a list that this run takes, at least one. Which one it is depends on the seed.
@@ -153,5 +158,5 @@ pub fn random_runner(test: &str, cases: u32) -> proptest::test_runner::TestRunne
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed(test).to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    TestRunner::new_with_rng(Config { cases: cases.div_ceil(every() as u32), failure_persistence: None, ..Config::default() }, rng)
+    TestRunner::new_with_rng(Config { cases, failure_persistence: None, ..Config::default() }, rng)
 }

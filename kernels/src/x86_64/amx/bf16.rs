@@ -1,4 +1,4 @@
-//! Bfloat16 in tiles: what is not a convolution of whole lines of channels is done as with AVX512-BF16.
+//! Bfloat16 in tiles; what has no tiles is done as with AVX512-BF16.
 
 use super::{ROWS, chain_halves, configure, multiply_halves, release, sum};
 use crate::bf16::{Bf16Table, finish_waiting};

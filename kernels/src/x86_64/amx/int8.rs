@@ -1,4 +1,4 @@
-//! Bytes in tiles: what is not a convolution of whole lines of channels is done as with AVX-512 VNNI.
+//! Bytes in tiles; what has no tiles is done as with AVX-512 VNNI.
 
 use super::{ROWS, chain_bytes, configure, multiply_bytes, release, sum};
 use crate::conv::tile::{ByRuns, TileArgs, Tiles};

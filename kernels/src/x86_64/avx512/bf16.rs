@@ -33,6 +33,7 @@ unsafe fn split(words: __m512i) -> (__m512, __m512) {
 // SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Bf16 for Dot {
+    const DOT_PRODUCTS: bool = true;
     type Float = Vector;
     type Column = __m512i;
     type Spread = __m512i;
