@@ -3,7 +3,7 @@
 use super::{bf16_bits, bf16_value};
 use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::row::{RowArgs, RowFn};
-use crate::{BLOCK, Element, Error, Geometry, KernelTable};
+use crate::{BLOCK, Element, Error, Geometry, KernelTable, Layout};
 
 /// f32 to bf16, to the nearest, ties to even, or bf16 to f32; from any layout of the one to any of the other.
 pub struct Bf16Conversion {
@@ -51,6 +51,7 @@ impl Bf16Conversion {
         let shared = SharedPointer::new(output);
         let (planes, height) = (self.output.planes(), self.output.h);
         let blocked = self.input.layout.is_blocked() && self.output.layout.is_blocked();
+        let words = (self.input.layout, self.output.layout) == (Layout::Nchw, Layout::Nchw2c);
         let parts = Parts::of(executor);
         parts.run(&|thread| {
             for row in parts.range(self.output.n * planes * height, thread) {
@@ -58,12 +59,15 @@ impl Bf16Conversion {
                 // SAFETY: the slices' lengths are checked above against geometries of one shape; rows of planes are shared out to
                 // the threads without overlap.
                 unsafe {
-                    if blocked {
+                    if words {
+                        self.words(input, shared.as_ptr(), n, plane, y)
+                    } else if blocked {
                         self.blocks(input, shared.as_ptr(), n, plane, y)
                     } else {
                         self.elements(input, shared.as_ptr(), n, plane, y)
                     }
-                    if plane + 1 == planes {
+                    // Words are written whole.
+                    if plane + 1 == planes && !words {
                         self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
                     }
                     if y == 0 {
@@ -75,7 +79,7 @@ impl Bf16Conversion {
     }
 
     /// # Safety
-    /// The output is a buffer of its geometry, and this row of it the caller's alone. So for the one below.
+    /// The output is a buffer of its geometry, and this row of it the caller's alone. So for the two below.
     unsafe fn blocks(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
         let blocks = self.output.layout.lanes() / BLOCK;
         for block in plane * blocks..self.output.blocks().min((plane + 1) * blocks) {
@@ -91,6 +95,19 @@ impl Bf16Conversion {
             };
             // SAFETY: a row of both, of one width.
             unsafe { (self.kernel)(&args) };
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn words(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+        let row = |c: usize| &input[self.input.offset(n, c, y, 0)..][..self.output.w];
+        let (first, second) = (row(2 * plane), (2 * plane + 1 < self.output.c).then(|| row(2 * plane + 1)));
+        let to = output.wrapping_add(self.output.offset(n, plane, y, 0)).cast::<[u16; 2]>();
+        for x in 0..self.output.w {
+            let word = [bf16_bits(first[x]), second.map_or(0, |second| bf16_bits(second[x]))];
+            // SAFETY: a word of the row.
+            unsafe { to.add(x).write(word) };
         }
     }
 

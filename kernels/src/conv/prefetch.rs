@@ -14,8 +14,9 @@ use std::sync::Arc;
 /// Cache lines of the stream between what is read and what is asked for (256 KiB).
 const DISTANCE: usize = 4096;
 
-/// Most cache lines that are asked for during a segment, some two hundred cycles: memory gives no more.
-const MAX_LINES: usize = 10;
+/// Most cache lines that are asked for during a segment: some hundred cycles of a tile of dot products, where a processor has AMX. For
+/// vectors of f32, which take longer, ten are enough and more do no harm.
+const MAX_LINES: usize = 32;
 
 /// What a convolution asks for: a list for each of its shares.
 pub(super) struct Ahead(Vec<Vec<Piece>>);
