@@ -50,6 +50,7 @@ def main():
     parser.add_argument("--time", action="store_true", help="latency at batch 1 beside ONNX Runtime's")
     parser.add_argument("--time-only", action="store_true", help="latencies alone")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--numerics", choices=["fast", "exact"], default="fast")
     parser.add_argument("--runs", type=int, default=40, help="timed runs of each engine")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder for the .onnx files")
     arguments = parser.parse_args()
@@ -161,7 +162,8 @@ def compare(name, arguments, binary, folder):
             reference = exported(image).numpy()
         numpy.save(folder / "x.npy", image.numpy())
         command = [binary, "run", "--model", str(path), "--input", str(folder / "x.npy"), "--output", str(folder / "y.npy")]
-        done = subprocess.run([*command, "--threads", str(arguments.threads)], capture_output=True, text=True)
+        options = ["--threads", str(arguments.threads), "--numerics", arguments.numerics]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
         if done.returncode != 0:
             error, agrees = " ".join(done.stderr.split())[:200], False
         else:
