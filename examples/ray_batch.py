@@ -49,7 +49,7 @@ def classify(folder, model=None, actors=2, threads=1, batch=16, worker=Classifie
         fn_constructor_args=(model, threads, *arguments),
         batch_size=batch,
         num_cpus=threads,
-        concurrency=actors,
+        compute=ray.data.ActorPoolStrategy(size=actors),
         # A worker that dies is replaced, and what it had not finished is done again.
         max_restarts=-1,
         max_task_retries=-1,
