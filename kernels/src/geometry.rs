@@ -349,13 +349,20 @@ impl Geometry {
         if used == 0 {
             return;
         }
-        let bytes = self.layout.element().bytes();
-        let first = self.offset(n, self.planes() - 1, y, x);
-        for i in 0..count {
-            // SAFETY: the last lanes of a pixel that the caller says is inside the buffer and ours.
+        let used = used * self.layout.element().bytes();
+        let (pixel_words, first) = (self.layout.words(), used / size_of::<u32>());
+        let mut keep = [0xff_u8; 4];
+        keep[used % 4..].fill(0);
+        let (keep, fill) = (u32::from_ne_bytes(keep), u32::from_ne_bytes([self.zero; 4]));
+        let row = self.offset(n, self.planes() - 1, y, x);
+        for pixel in (row..).step_by(pixel_words).take(count) {
+            // SAFETY: the last words of a pixel that the caller says is inside the buffer and ours.
             unsafe {
-                let pixel = data.add(first + i * self.layout.words()).cast::<u8>();
-                std::ptr::write_bytes(pixel.add(used * bytes), self.zero, (lanes - used) * bytes);
+                let words = data.add(pixel).cast::<u32>();
+                words.add(first).write(words.add(first).read() & keep | fill & !keep);
+                for word in first + 1..pixel_words {
+                    words.add(word).write(fill);
+                }
             }
         }
     }

@@ -50,8 +50,6 @@ impl Bf16Conversion {
         self.output.check("output of a conversion", output.len())?;
         let shared = SharedPointer::new(output);
         let (planes, height) = (self.output.planes(), self.output.h);
-        let blocked = self.input.layout.is_blocked() && self.output.layout.is_blocked();
-        let words = (self.input.layout, self.output.layout) == (Layout::Nchw, Layout::Nchw2c);
         let parts = Parts::of(executor);
         parts.run(&|thread| {
             for row in parts.range(self.output.n * planes * height, thread) {
@@ -59,15 +57,12 @@ impl Bf16Conversion {
                 // SAFETY: the slices' lengths are checked above against geometries of one shape; rows of planes are shared out to
                 // the threads without overlap.
                 unsafe {
-                    if words {
-                        self.words(input, shared.as_ptr(), n, plane, y)
-                    } else if blocked {
-                        self.blocks(input, shared.as_ptr(), n, plane, y)
-                    } else {
-                        self.elements(input, shared.as_ptr(), n, plane, y)
+                    match (self.input.layout, self.output.layout) {
+                        (Layout::Nchw, Layout::Nchw2c) => self.planes_row(input, shared.as_ptr(), n, plane, y),
+                        (from, to) if from.is_blocked() && to.is_blocked() => self.blocks_row(input, shared.as_ptr(), n, plane, y),
+                        _ => self.any_row(input, shared.as_ptr(), n, plane, y),
                     }
-                    // Words are written whole.
-                    if plane + 1 == planes && !words {
+                    if plane + 1 == planes {
                         self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
                     }
                     if y == 0 {
@@ -80,7 +75,7 @@ impl Bf16Conversion {
 
     /// # Safety
     /// The output is a buffer of its geometry, and this row of it the caller's alone. So for the two below.
-    unsafe fn blocks(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+    unsafe fn blocks_row(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
         let blocks = self.output.layout.lanes() / BLOCK;
         for block in plane * blocks..self.output.blocks().min((plane + 1) * blocks) {
             let at = |g: &Geometry| g.offset(n, 0, y, 0) + g.block_offset(block);
@@ -100,7 +95,7 @@ impl Bf16Conversion {
 
     /// # Safety
     /// As above.
-    unsafe fn words(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+    unsafe fn planes_row(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
         let row = |c: usize| &input[self.input.offset(n, c, y, 0)..][..self.output.w];
         let (first, second) = (row(2 * plane), (2 * plane + 1 < self.output.c).then(|| row(2 * plane + 1)));
         let to = output.wrapping_add(self.output.offset(n, plane, y, 0)).cast::<[u16; 2]>();
@@ -113,7 +108,7 @@ impl Bf16Conversion {
 
     /// # Safety
     /// As above.
-    unsafe fn elements(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
+    unsafe fn any_row(&self, input: &[f32], output: *mut f32, n: usize, plane: usize, y: usize) {
         let lanes = self.output.layout.lanes();
         for c in plane * lanes..self.output.c.min((plane + 1) * lanes) {
             let ((from, step_from), (to, step_to)) = (place(&self.input, n, c, y), place(&self.output, n, c, y));

@@ -62,6 +62,15 @@ pub(crate) trait Bf16: Copy {
     unsafe fn widen(p: *const u16) -> Self::Float;
     /// Writes sixteen floats as bfloat16.
     unsafe fn narrow(values: Self::Float, p: *mut u16);
+    /// Writes 32.
+    #[inline(always)]
+    unsafe fn narrow_line([first, second]: [Self::Float; 2], p: *mut u16) {
+        // SAFETY: the caller says that 32 are valid.
+        unsafe {
+            Self::narrow(first, p);
+            Self::narrow(second, p.add(16));
+        }
+    }
 }
 
 /// Bfloat16 multiplied and stored by the instructions of B.
@@ -124,7 +133,46 @@ unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, s
 #[inline(always)]
 pub(crate) unsafe fn finish_waiting<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize) {
     // SAFETY: the caller's promises.
-    unsafe { finish_tile::<B, N>(args, pixels, |n, p| B::Float::load(args.sums.add((n * pixels + p) * 16))) }
+    unsafe {
+        match (args.epilogue.store, args.residual.is_null()) {
+            (Store::Bf16, true) => finish_pairs::<B, N, false>(args, pixels),
+            (Store::Bf16, false) => finish_pairs::<B, N, true>(args, pixels),
+            _ => finish_tile::<B, N>(args, pixels, |n, p| B::Float::load(args.sums.add((n * pixels + p) * 16))),
+        }
+    }
+}
+
+/// Where outputs are bfloat16, with or without a residual: two blocks that are one cache line are one store.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn finish_pairs<B: Bf16, const N: usize, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {
+    // SAFETY: TileFn's contract covers sums, bias, residual and output.
+    unsafe {
+        let (low, high) = (B::Float::splat(args.epilogue.clamp.0), B::Float::splat(args.epilogue.clamp.1));
+        for first in (0..N).step_by(2) {
+            let blocks = [first, (first + 1).min(N - 1)];
+            let [to, to_second] = blocks.map(|n| args.output_blocks[n]);
+            let bias = [B::Float::load(args.bias.add(blocks[0] * 16)), B::Float::load(args.bias.add(blocks[1] * 16))];
+            for p in 0..pixels {
+                let mut values = bias;
+                for i in 0..2 {
+                    values[i] = B::Float::load(args.sums.add((blocks[i] * pixels + p) * 16)).add(bias[i]);
+                    if RESIDUAL {
+                        let residual = args.residual.add(args.residual_pixels[p] + args.residual_blocks[blocks[i]]);
+                        values[i] = values[i].add(B::widen(residual.cast()));
+                    }
+                    values[i] = values[i].at_least(low).at_most(high);
+                }
+                let pixel = args.output.add(args.output_pixels[p]);
+                if to_second.wrapping_sub(to) == 8 {
+                    B::narrow_line(values, pixel.add(to).cast());
+                } else {
+                    B::narrow(values[0], pixel.add(to).cast());
+                    B::narrow(values[1], pixel.add(to_second).cast());
+                }
+            }
+        }
+    }
 }
 
 impl<B: Bf16> Products for Halves<B> {

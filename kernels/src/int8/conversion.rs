@@ -66,8 +66,6 @@ impl Quantize {
         self.output.check("output of a quantisation", output.len())?;
         let shared = SharedPointer::new(output);
         let (planes, height) = (self.output.planes(), self.output.h);
-        let words = (self.input.layout, self.output.layout) == (Layout::Nchw, Layout::Nchw4c);
-        let blocked = (self.input.layout, self.output.layout) == (Layout::Nchw16c, Layout::Nchw64c);
         let parts = Parts::of(executor);
         parts.run(&|thread| {
             for row in parts.range(self.output.n * planes * height, thread) {
@@ -75,15 +73,12 @@ impl Quantize {
                 // SAFETY: the slices' lengths are checked above against geometries of one shape; rows of planes are shared out to
                 // the threads without overlap.
                 unsafe {
-                    if words {
-                        self.planes_row(input, shared.as_ptr(), n, plane, y)
-                    } else if blocked {
-                        self.blocks_row(input, shared.as_ptr(), n, plane, y)
-                    } else {
-                        self.any_row(input, shared.as_ptr(), n, plane, y)
+                    match (self.input.layout, self.output.layout) {
+                        (Layout::Nchw, Layout::Nchw4c) => self.planes_row(input, shared.as_ptr(), n, plane, y),
+                        (Layout::Nchw16c, Layout::Nchw64c) => self.blocks_row(input, shared.as_ptr(), n, plane, y),
+                        _ => self.any_row(input, shared.as_ptr(), n, plane, y),
                     }
-                    // Words are written whole.
-                    if plane + 1 == planes && !words {
+                    if plane + 1 == planes {
                         self.output.clear_padding(shared.as_ptr(), n, y, 0, self.output.w);
                     }
                     if y == 0 {

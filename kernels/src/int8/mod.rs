@@ -153,27 +153,37 @@ unsafe fn with_residual<I: Int8, const RESIDUAL: bool>(lanes: I::Lanes, scale: I
     }
 }
 
-/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`.
+/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`, with the bias or without.
 ///
 /// # Safety
 /// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
 #[inline(always)]
-pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize>(args: &TileArgs, pixels: usize) {
+pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: usize) {
     // SAFETY: TileFn's contract is the caller's.
     unsafe {
         // Asked once, and not for each vector.
         match (args.epilogue.store, args.residual.is_null()) {
-            (Store::U8, true) => finish_pixels::<I, B, false>(args, pixels),
-            (Store::U8, false) => finish_pixels::<I, B, true>(args, pixels),
+            (Store::U8, true) => finish_pixels::<I, B, BIASED, false>(args, pixels),
+            (Store::U8, false) => finish_pixels::<I, B, BIASED, true>(args, pixels),
             // Opaque, or the compiler would write the loops out.
-            _ => finish_words::<I>(args, black_box(pixels), black_box(B)),
+            _ => finish_words::<I, BIASED>(args, black_box(pixels), black_box(B)),
         }
+    }
+}
+
+/// The sums of a pixel and a block, with their bias.
+#[inline(always)]
+unsafe fn biased<I: Int8, const BIASED: bool>(args: &TileArgs, pixels: usize, p: usize, b: usize) -> I::Lanes {
+    // SAFETY: TileFn's contract covers sums and bias.
+    unsafe {
+        let sums = I::load(args.sums.add((b * pixels + p) * 16).cast());
+        if BIASED { sums } else { I::add(sums, I::load(args.bias.add(b * 16).cast())) }
     }
 }
 
 /// Where outputs are bytes, with or without a residual.
 #[inline(always)]
-unsafe fn finish_pixels<I: Int8, const B: usize, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {
+unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {
     // SAFETY: TileFn's contract covers scales, residual and output.
     unsafe {
         let e = &args.epilogue;
@@ -193,8 +203,7 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const RESIDUAL: bool>(args: &Ti
                 if RESIDUAL {
                     residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
                 }
-                let sums = I::load(args.sums.add((b * pixels + p) * 16).cast());
-                values[b] = with_residual::<I, RESIDUAL>(sums, scales[b], residual, e);
+                values[b] = with_residual::<I, RESIDUAL>(biased::<I, BIASED>(args, pixels, p, b), scales[b], residual, e);
             }
             if line && e.saturates {
                 let values = [values[0], values[1 % B], values[2 % B], values[3 % B]];
@@ -218,22 +227,22 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const RESIDUAL: bool>(args: &Ti
 
 /// Where outputs are words: few layers have such, and a loop is little code.
 #[inline(always)]
-unsafe fn finish_words<I: Int8>(args: &TileArgs, pixels: usize, blocks: usize) {
+unsafe fn finish_words<I: Int8, const BIASED: bool>(args: &TileArgs, pixels: usize, blocks: usize) {
     // SAFETY: TileFn's contract covers sums, scales, residual and output.
     unsafe {
         for b in 0..blocks {
             for p in 0..pixels {
-                let sums = args.sums.cast::<i32>().add((b * pixels + p) * 16);
+                let sums = biased::<I, BIASED>(args, pixels, p, b);
                 let to = args.output.add(args.output_pixels[p] + args.output_blocks[b]);
                 if args.epilogue.store == Store::Sums {
-                    I::store_lanes(I::load(sums), to.cast());
+                    I::store_lanes(sums, to.cast());
                     continue;
                 }
                 let mut residual = args.residual;
                 if !residual.is_null() {
                     residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
                 }
-                scaled::<I>(I::load(sums), I::Float::load(args.scales.add(b * 16)), residual, &args.epilogue).store(to);
+                scaled::<I>(sums, I::Float::load(args.scales.add(b * 16)), residual, &args.epilogue).store(to);
             }
         }
     }
@@ -302,7 +311,7 @@ impl<I: Int8> Products for Bytes<I> {
                     I::store_sums(sums[b][p], args.sums.add((b * P + p) * 16).cast());
                 }
             }
-            finish_waiting::<I, B>(args, P);
+            finish_waiting::<I, B, true>(args, P);
         }
     }
 }

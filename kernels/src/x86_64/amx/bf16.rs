@@ -12,7 +12,7 @@ use crate::x86_64::avx512::bf16::{Dot, dot};
 unsafe fn tile<const B: usize>(args: &TileArgs) {
     // SAFETY: the caller's promises.
     unsafe {
-        sum::<B>(args, std::ptr::null(), multiply_halves);
+        sum::<B>(args, multiply_halves);
         if args.ends {
             finish_waiting::<Dot, B>(args, args.runs[0] + args.runs[1]);
         }

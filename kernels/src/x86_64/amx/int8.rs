@@ -12,9 +12,9 @@ use crate::x86_64::avx512::int8::{Vnni, vnni};
 unsafe fn tile<const B: usize>(args: &TileArgs) {
     // SAFETY: the caller's promises.
     unsafe {
-        sum::<B>(args, args.bias, multiply_bytes);
+        sum::<B>(args, multiply_bytes);
         if args.ends {
-            finish_waiting::<Vnni, B>(args, args.runs[0] + args.runs[1]);
+            finish_waiting::<Vnni, B, false>(args, args.runs[0] + args.runs[1]);
         }
     }
 }

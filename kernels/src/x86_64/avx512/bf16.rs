@@ -61,6 +61,10 @@ impl Bf16 for Dot {
     unsafe fn narrow(values: Vector, p: *mut u16) {
         unsafe { _mm256_storeu_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values.0))) }
     }
+    #[inline(always)]
+    unsafe fn narrow_line([first, second]: [Vector; 2], p: *mut u16) {
+        unsafe { _mm512_storeu_si512(p.cast(), std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second.0, first.0))) }
+    }
 }
 
 // SAFETY (all blocks of this impl): the trait's contract gives the instruction set and the validity of pointers.
