@@ -72,7 +72,7 @@ pub(super) struct OcTile {
 }
 
 /// Most steps of K that are accumulated in one chain; see [`super::tile`].
-const CHUNK_STEPS: usize = 512;
+const CHUNK_STEPS: usize = 128;
 
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
