@@ -2,6 +2,8 @@ use super::proto::*;
 use super::*;
 use crate::{Model, OnnxOptions, SessionOptions, Shape, Tensor};
 
+mod no_elements;
+
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, raw_data: Some(raw.into()), ..Default::default() }

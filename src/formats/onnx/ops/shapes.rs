@@ -175,11 +175,6 @@ fn constant_of_shape(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
         Some(value) => return c.refuse(format!("its value has the shape {:?}", value.dims)),
         None => Constant::floats(vec![1], vec![0.0]),
     };
-    // Broadcasting knows no dimension of 0.
-    if dims.contains(&0) {
-        let empty = if one.ty.is_float() { Constant::floats(dims, Vec::new()) } else { Constant::ints(dims, Vec::new()) };
-        return Ok(vec![Known::Constant(empty.with_type(one.ty))]);
-    }
     let (one, ty) = (Known::Constant(Constant { dims: Vec::new(), ..one.clone() }), one.ty);
     Ok(vec![b.emit(TensorOp::Expand(dims), &[&one], ty)?])
 }
