@@ -132,6 +132,14 @@ fn parts_of_no_elements_are_put_together_again_and_given_back() {
 }
 
 #[test]
+fn a_dimension_is_inferred_from_those_that_are_not_kept() {
+    for (target, expected) in [([0, -1], [0, 6]), ([-1, 3], [0, 3]), ([5, -1], [5, 0])] {
+        let bytes = one("Reshape", &["x", "s"], vec![], vec![ints("s", &target)], &[("x", &[0, 2, 3])]);
+        assert_eq!(run(&bytes, &[("x", nothing(&[0, 2, 3]))])[0].dims(), expected, "{target:?}");
+    }
+}
+
+#[test]
 fn products_over_no_elements_are_zero_and_what_is_added_to_them() {
     let given: &[(&str, &[i64])] = &[("a", &[2, 0]), ("b", &[0, 3])];
     let known = || vec![tensor("c", &[3], &[1.0, 2.0, 3.0])];
@@ -162,11 +170,18 @@ fn an_op_of_nothing_that_is_not_clear_is_refused_by_name() {
     refused(&one("Pad", &["x", "pads"], edge(), pads, images), &["node of y", "Pad", "nothing to repeat"]);
     let bound = vec![tensor("low", &[0], &[])];
     refused(&one("Clip", &["x", "low"], vec![], bound, &[("x", &[2, 1])]), &["Clip `node of y`", "no elements"]);
-    let any = vec![ints("s", &[0, -1])];
-    refused(&one("Reshape", &["x", "s"], vec![], any, &[("x", &[0, 2, 3])]), &["node of y", "Reshape", "[0, 2, 3]"]);
+    // Any number times 0 is 0.
+    let any = one("Reshape", &["x", "s"], vec![int("allowzero", 1)], vec![ints("s", &[0, -1])], &[("x", &[0, 2, 3])]);
+    refused(&any, &["node of y", "Reshape", "[0, 2, 3]"]);
     let part = vec![tensor("part", &[5, 0], &[])];
     let together = one("Concat", &["x", "part"], vec![int("axis", 1)], part, &[("x", &[2, 3])]);
     refused(&together, &["node of y", "Concat", "differ along other axes"]);
+}
+
+#[test]
+fn mutated_files_are_refused_or_run_without_elements_and_never_panic() {
+    let (refused, ran) = run_mutated(&of_images(), [0, 2, 8, 8], 300);
+    assert!(refused > 50 && ran > 20, "{refused} refused, {ran} ran");
 }
 
 #[test]
