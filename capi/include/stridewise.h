@@ -130,7 +130,7 @@ typedef struct {
 
 // A dense row-major tensor in the caller's memory.
 typedef struct {
-  // The elements; any alignment that the element type allows.
+  // The elements; any alignment that the element type allows, and NULL if there are none.
   void *data;
   // Their type, one of `StridewiseDtype`.
   uint32_t dtype;

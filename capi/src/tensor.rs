@@ -29,7 +29,7 @@ pub enum Dtype {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Tensor {
-    /// The elements; any alignment that the element type allows.
+    /// The elements; any alignment that the element type allows, and NULL if there are none.
     pub data: *mut c_void,
     /// Their type, one of `StridewiseDtype`.
     pub dtype: u32,
@@ -40,7 +40,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Checks type and shape; gives the elements.
+    /// Checks type and shape; gives the elements: where there are none, a pointer that is none of the caller's.
     fn check(&self, what: &dyn Display) -> Result<(*mut f32, Shape), Error> {
         if self.dtype != Dtype::F32 as u32 {
             let names = ["f32", "f64", "u8", "i64"];
@@ -52,6 +52,10 @@ impl Tensor {
             requested: self.rank.to_string(),
             limit: STRIDEWISE_MAX_RANK.to_string(),
         })?;
+        let shape = Shape::new(dims)?;
+        if shape.is_empty() {
+            return Ok((std::ptr::NonNull::dangling().as_ptr(), shape));
+        }
         let data = self.data.cast::<f32>();
         if data.is_null() {
             return Err(missing(&format!("the data of {what}")));
@@ -60,7 +64,7 @@ impl Tensor {
             let reason = "it is not aligned to its elements' 4 bytes".into();
             return Err(Error::InvalidArgument { argument: format!("the data of {what}"), reason });
         }
-        Ok((data, Shape::new(dims)?))
+        Ok((data, shape))
     }
 
     /// The tensor as an input.
@@ -69,7 +73,7 @@ impl Tensor {
     /// `data` points to as many elements as the dimensions say, which nobody writes to while the result is used.
     pub(crate) unsafe fn view<'a>(&self, what: &dyn Display) -> Result<TensorView<'a, f32>, Error> {
         let (data, shape) = self.check(what)?;
-        // SAFETY: not NULL, aligned, and by this function's contract as long as the shape says, whose size is checked.
+        // SAFETY: not NULL, aligned, and by this function's contract as long as the shape says, whose size is checked; or of no elements.
         TensorView::new(shape, unsafe { std::slice::from_raw_parts(data, shape.elements()) })
     }
 

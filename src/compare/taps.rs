@@ -80,7 +80,7 @@ impl TapFile {
         let corrupt = |reason: String| Error::Format { path: self.path.clone(), reason };
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|e| corrupt(e.to_string()))?;
         let tensor = tensors.tensor(name).map_err(|e| corrupt(e.to_string()))?;
-        let shape = Shape::new(tensor.shape()).map_err(|e| corrupt(format!("tensor `{name}`: {e}")))?;
+        let shape = Shape::new(tensor.shape()).and_then(Shape::not_empty).map_err(|e| corrupt(format!("tensor `{name}`: {e}")))?;
         let reference = match tensor.dtype() {
             Dtype::F64 => Reference::F64(decode(&tensor, shape, f64::from_le_bytes)?),
             Dtype::F32 => Reference::F32(decode(&tensor, shape, f32::from_le_bytes)?),

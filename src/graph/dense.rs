@@ -61,7 +61,11 @@ impl DenseKernel {
             return Err(refuse(&format!("expected {} to {} inputs", arity.start(), arity.end())));
         }
         let x = shapes[0];
-        let len = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        let len = |shape: &[usize]| {
+            // Without the zeros: strides are products of dimensions too.
+            let whole = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)));
+            whole.map(|whole| if shape.contains(&0) { 0 } else { whole })
+        };
         let kind = match op {
             TensorOp::Map(function) => {
                 let len = len(x).ok_or_else(|| refuse("its size overflows"))?;
@@ -89,7 +93,7 @@ impl DenseKernel {
             TensorOp::Convolution(attributes) => {
                 let convolution = Convolution::new(attributes, shapes, table).map_err(|reason| refuse(&reason))?;
                 let ([oh, ow], problem) = (convolution.problem.output(), &convolution.problem);
-                let shape = vec![problem.n, problem.oc, oh, ow];
+                let shape = vec![x[0], problem.oc, oh, ow];
                 return Ok(DenseKernel { kind: Kind::Convolution(Box::new(convolution)), shape });
             }
             TensorOp::ConvTranspose(a) => {
@@ -102,7 +106,7 @@ impl DenseKernel {
                     return Err(refuse("the bias has not one value a channel"));
                 }
                 let problem = ConvTransposeProblem {
-                    input: [n, c, h, w],
+                    input: [n.max(1), c, h, w],
                     oc,
                     kernel: [kh, kw],
                     stride: a.stride,
@@ -111,7 +115,9 @@ impl DenseKernel {
                     output_padding: a.output_padding,
                     groups: a.groups,
                 };
-                Kind::ConvTranspose(Box::new(ConvTranspose::new(problem, table)?))
+                let kernel = ConvTranspose::new(problem, table)?;
+                let [_, oc, oh, ow] = kernel.output_shape();
+                return Ok(DenseKernel { kind: Kind::ConvTranspose(Box::new(kernel)), shape: vec![n, oc, oh, ow] });
             }
             TensorOp::Transpose(perm) => Kind::Rearrange(dense::Rearrange::transpose(x, perm)?),
             TensorOp::Slice { starts, ends, axes, steps } => Kind::Rearrange(dense::Rearrange::slice(x, starts, ends, axes, steps)?),
@@ -202,7 +208,6 @@ impl DenseKernel {
             Kind::Select(kernel) => kernel.output_shape().to_vec(),
             Kind::Pool(kernel) | Kind::MaxPlaces(kernel) => kernel.output_shape().to_vec(),
             Kind::MatMul(kernel) => kernel.output_shape().to_vec(),
-            Kind::ConvTranspose(kernel) => kernel.output_shape().to_vec(),
             Kind::Rearrange(kernel) => kernel.output_shape().to_vec(),
             Kind::Concat(kernel) => kernel.output_shape().to_vec(),
             Kind::Gather(kernel) => kernel.output_shape().to_vec(),
@@ -338,7 +343,8 @@ impl Convolution {
             return Err("the bias has not one value a channel".into());
         }
         let (stride, dilation) = (a.stride, a.dilation);
-        let problem = ConvProblem { n, c, h, w, oc, kernel: [kh, kw], stride, pads: a.pads, dilation, groups: a.groups };
+        // What no images become is inferred as if there were one; there is nothing to run then.
+        let problem = ConvProblem { n: n.max(1), c, h, w, oc, kernel: [kh, kw], stride, pads: a.pads, dilation, groups: a.groups };
         problem.validate().map_err(|e| e.to_string())?;
         Ok(Convolution { problem, table })
     }

@@ -10,7 +10,8 @@ impl Graph {
     /// The shape of every value, indexed as [`ValueId`](super::ValueId)s count, for `batch` images of `size` H×W.
     ///
     /// # Errors
-    /// When a node does not fit the shapes that it reads, or a size overflows; the error names the node.
+    /// When a node does not fit the shapes that it reads, reads or writes a tensor of no elements, or a size overflows; the error names
+    /// the node.
     pub fn infer_shapes(&self, batch: usize, size: [usize; 2]) -> Result<Vec<Shape>> {
         self.infer_shapes_for(&self.input_shapes(batch, Some(size), &[])?)
     }
@@ -30,10 +31,17 @@ impl Graph {
             let refuse = |reason: String| Error::Graph { node: node.name.clone(), reason };
             let inputs: Option<Vec<Shape>> = node.inputs.iter().map(|v| shapes.get(v.0).copied().flatten()).collect();
             let inputs = inputs.ok_or_else(|| refuse("reads a value that no node before it writes".into()))?;
+            let nothing = |what: &str| refuse(format!("{} {what} a tensor of no elements", node.op.name()));
+            if inputs.iter().any(Shape::is_empty) {
+                return Err(nothing("reads"));
+            }
             let shape = node.output_shape(&inputs, table).map_err(|e| match e {
                 Error::Graph { .. } => e,
                 other => refuse(other.to_string()),
             })?;
+            if shape.is_empty() {
+                return Err(nothing("writes"));
+            }
             match shapes.get_mut(node.output.0) {
                 Some(slot @ None) => *slot = Some(shape),
                 _ => return Err(refuse("writes a value that is written already".into())),
@@ -209,7 +217,7 @@ fn pooled(node: &Node, pool: &PoolAttributes, axis: usize, size: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Activation, ConvAttributes};
+    use crate::graph::{Activation, ConvAttributes, TensorOp};
 
     fn conv(dims: &[usize], attributes: ConvAttributes) -> Op {
         let weight = Tensor::zeros(Shape::new(dims).unwrap()).unwrap().into();
@@ -235,6 +243,20 @@ mod tests {
         assert_eq!(single(pool(2, 2, 1, true), 3, [5, 4]).unwrap(), [2, 3, 3, 3]);
         assert!(single(pool(3, 2, 0, false), 3, [2, 2]).is_err());
         assert!(single(pool(2, 2, 2, false), 3, [8, 8]).is_err());
+    }
+
+    #[test]
+    fn a_node_that_reads_or_writes_no_elements_is_named() {
+        let mut graph = Graph::new("test", 3, [8, 8]);
+        let input = graph.input().value;
+        let output = graph.add("first", conv(&[4, 3, 3, 3], ConvAttributes::default()), &[input]).unwrap();
+        let part = TensorOp::Slice { starts: vec![4], ends: vec![4], axes: vec![1], steps: vec![1] };
+        let part = graph.add("second", Op::Tensor(part), &[output]).unwrap();
+        graph.set_outputs(&[part]);
+        let error = graph.infer_shapes(0, [8, 8]).unwrap_err().to_string();
+        assert!(error.contains("first") && error.contains("Conv reads a tensor of no elements"), "{error}");
+        let error = graph.infer_shapes(1, [8, 8]).unwrap_err().to_string();
+        assert!(error.contains("second") && error.contains("Slice writes a tensor of no elements"), "{error}");
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Module {
 
     fn collect_parameters(&self, path: &str, list: &mut Vec<Parameter>) -> Result<()> {
         let mut push = |suffix: &str, dims: &[usize], init: Init, trained: bool| -> Result<()> {
-            list.push(Parameter { name: format!("{path}.{suffix}"), shape: Shape::new(dims)?, init, trained });
+            list.push(Parameter { name: format!("{path}.{suffix}"), shape: Shape::new(dims)?.not_empty()?, init, trained });
             Ok(())
         };
         match self.kind {

@@ -37,8 +37,8 @@ use stridewise_kernels::{AlignedBuffer, ConvProblem, Executor, Geometry, KernelT
 /// Where an input goes, or an output is found.
 pub(crate) struct Port {
     pub shape: Shape,
-    pub source: Source,
-    pub geometry: Geometry,
+    /// Nowhere if it has no elements.
+    pub place: Option<(Source, Geometry)>,
 }
 
 /// Everything that a run of one graph for given shapes of its inputs needs, but the memory.
@@ -112,13 +112,13 @@ impl Plan {
             Operand::Constant(constant) => Source::Constant(constant),
             Operand::Packed => Source::Packed,
         };
-        let port = |value: ValueId, operand: &Operand| {
-            let geometry = schedule.geometry(operand)?;
-            Some(Port { shape: shapes[value.0], source: source(operand), geometry })
+        let port = |value: ValueId, operand: Option<Operand>| {
+            let place = operand.and_then(|operand| Some((source(&operand), schedule.geometry(&operand)?)));
+            Port { shape: shapes[value.0], place }
         };
         let mut plan = Plan {
-            inputs: graph.inputs().iter().zip(&schedule.inputs).filter_map(|(i, b)| port(i.value, &Operand::Buffer(*b))).collect(),
-            outputs: graph.outputs().iter().zip(&schedule.outputs).filter_map(|(v, operand)| port(*v, operand)).collect(),
+            inputs: graph.inputs().iter().zip(&schedule.inputs).map(|(i, buffer)| port(i.value, buffer.map(Operand::Buffer))).collect(),
+            outputs: graph.outputs().iter().zip(&schedule.outputs).map(|(value, operand)| port(*value, *operand)).collect(),
             steps: Vec::with_capacity(schedule.calls.len()),
             constants: Vec::with_capacity(schedule.constants.len()),
             arena,

@@ -45,10 +45,10 @@ pub(super) struct Schedule {
     /// Of each buffer that is a part of another that one, and where it begins there, in elements.
     pub parts: Vec<Option<(usize, usize)>>,
     pub constants: Vec<Constant>,
-    /// Where each input goes.
-    pub inputs: Vec<usize>,
-    /// Where each output is found.
-    pub outputs: Vec<Operand>,
+    /// Where each input goes, if it has elements.
+    pub inputs: Vec<Option<usize>>,
+    /// Where each output is found, if it has elements.
+    pub outputs: Vec<Option<Operand>>,
     /// Values, with the call behind which each is whole, and its buffer.
     pub written: Vec<(usize, ValueId, usize)>,
 }
@@ -88,7 +88,8 @@ impl Schedule {
             writer,
         };
         for input in graph.inputs() {
-            let buffer = scheduler.open(input.value, forms.home[input.value.0])?;
+            let nothing = shapes[input.value.0].is_empty();
+            let buffer = if nothing { None } else { Some(scheduler.open(input.value, forms.home[input.value.0])?) };
             scheduler.schedule.inputs.push(buffer);
         }
         for index in 0..graph.nodes().len() {
@@ -96,8 +97,9 @@ impl Schedule {
         }
         for &value in graph.outputs() {
             let operand = match &graph.values[value.0].constant {
-                Some(tensor) => scheduler.constant(value, tensor, dense(&shapes[value.0])?)?,
-                None => Operand::Buffer(scheduler.buffer(value, forms.home[value.0].in_f32())?),
+                _ if shapes[value.0].is_empty() => None,
+                Some(tensor) => Some(scheduler.constant(value, tensor, dense(&shapes[value.0])?)?),
+                None => Some(Operand::Buffer(scheduler.buffer(value, forms.home[value.0].in_f32())?)),
             };
             scheduler.schedule.outputs.push(operand);
         }
@@ -307,7 +309,7 @@ impl Schedule {
                 }
             }
         }
-        for operand in &self.outputs {
+        for operand in self.outputs.iter().flatten() {
             if let Operand::Buffer(buffer) = operand {
                 last_use[whole[*buffer]] = end;
             }
@@ -315,7 +317,7 @@ impl Schedule {
         let mut slots = vec![usize::MAX; self.buffers.len()];
         let mut lifetimes: Vec<Lifetime> = Vec::new();
         // All inputs are there from the beginning, read or not.
-        for &buffer in &self.inputs {
+        for &buffer in self.inputs.iter().flatten() {
             slots[buffer] = lifetimes.len();
             lifetimes.push(Lifetime { len: self.buffers[buffer].len(), first: 0, last: last_use[buffer] });
         }

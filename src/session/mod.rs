@@ -229,8 +229,8 @@ impl Session {
         let _running = pool.running();
         let watch = self.limits.start();
         for (port, input) in self.plan.inputs.iter().zip(inputs) {
-            if let Source::Arena(place) = &port.source {
-                layout::from_nchw(executor, input.as_slice(), &port.geometry, &mut self.arena[place.clone()])?;
+            if let Some((Source::Arena(place), geometry)) = &port.place {
+                layout::from_nchw(executor, input.as_slice(), geometry, &mut self.arena[place.clone()])?;
             }
         }
         observe(None)?;
@@ -240,12 +240,13 @@ impl Session {
             observe(Some((step, &self.arena)))?;
         }
         for (port, output) in self.plan.outputs.iter().zip(outputs) {
-            let from = match &port.source {
+            let Some((source, geometry)) = &port.place else { continue };
+            let from = match source {
                 Source::Arena(place) => &self.arena[place.clone()],
                 Source::Constant(constant) => &self.plan.constants[*constant][..],
                 Source::Packed => &[],
             };
-            layout::to_nchw(executor, from, &port.geometry, output.as_mut_slice())?;
+            layout::to_nchw(executor, from, geometry, output.as_mut_slice())?;
         }
         Ok(())
     }

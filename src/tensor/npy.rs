@@ -101,7 +101,7 @@ impl<T: NpyElement> Tensor<T> {
     /// # Errors
     /// [`Error::Io`] when the file can't be read; [`Error::DType`] when its elements have another type, for nothing is
     /// converted; [`Error::Format`] when it is no `.npy` file of version 1 to 3, is shorter or longer than its shape says, or
-    /// has a zero dimension or more than six.
+    /// has more than six dimensions.
     pub fn read_npy(path: impl AsRef<Path>) -> Result<Self> {
         let file = NpyFile::open(path.as_ref())?;
         if file.holds::<T>() { file.into_tensor() } else { Err(file.wrong_type(T::NAME)) }
@@ -304,6 +304,11 @@ mod tests {
             let any = NpyTensor::read(&path).unwrap();
             assert_eq!((any.dims(), any.dtype()), (shape, T::NAME));
         }
+        for shape in [&[0][..], &[2, 0, 3]] {
+            let nothing = Tensor::<T>::zeros(Shape::new(shape).unwrap()).unwrap();
+            nothing.write_npy(&path).unwrap();
+            assert_eq!(Tensor::<T>::read_npy(&path).unwrap().dims(), shape);
+        }
         let scalar = Tensor::from_slice(Shape::new(&[]).unwrap(), &values[..1]).unwrap();
         scalar.write_npy(&path).unwrap();
         assert_eq!(Tensor::<T>::read_npy(&path).unwrap(), scalar);
@@ -439,7 +444,7 @@ mod tests {
         ] {
             refused(&array("<f4", "False", shape, &[0; 4]));
         }
-        assert!(refused(&array("<f4", "False", "(3, 0)", &[])).contains("dimension 1 is zero"));
+        assert!(refused(&array("<f4", "False", "(3, 0)", &[0; 4])).contains("longer"));
     }
 
     #[test]

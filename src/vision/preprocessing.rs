@@ -106,7 +106,7 @@ impl Preprocessing {
         let &[_, 3, height, width] = images.dims() else {
             return Err(Error::Shape { what: "images".into(), expected: "[N, 3, H, W]".into(), found: images.shape().to_string() });
         };
-        let mut tensor = Tensor::zeros(images.shape())?;
+        let mut tensor = Tensor::zeros(images.shape().not_empty()?)?;
         let sources = images.as_slice().chunks_exact(height * width);
         let targets = tensor.as_mut_slice().chunks_exact_mut(height * width);
         for ((source, target), values) in sources.zip(targets).zip(self.values().iter().cycle()) {

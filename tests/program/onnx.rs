@@ -25,6 +25,12 @@ fn run_takes_and_writes_arrays_by_name() {
     assert_eq!(read(0).as_slice(), [11.0, 12.0, 13.0, 104.0, 105.0, 106.0]);
     assert_eq!(read(1).as_slice(), [10.0, 20.0, 30.0, 400.0, 500.0, 600.0]);
 
+    let nothing =
+        ["a", "b"].map(|name| format!("{name}={}", array(&folder, &format!("no_{name}.npy"), &[0, if name == "a" { 3 } else { 1 }], &[])));
+    let report = json(&["run", "--model", &golden("two_inputs"), "--input", &nothing[0], "--input", &nothing[1], "--output", &out]);
+    assert_eq!(report["outputs"][1]["shape"], serde_json::json!([0, 3]));
+    assert_eq!(read(1).dims(), [0, 3]);
+
     let missing = fail(&mut program(&["run", "--model", &golden("two_inputs"), "--input", &a, "--output", &out]));
     assert!(missing.contains("`b`") && missing.contains("missing"), "{missing}");
     let nameless = a.replace("a=", "");

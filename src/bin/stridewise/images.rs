@@ -25,7 +25,7 @@ impl<'m> Images<'m> {
         let what = path.display().to_string();
         let channels = model.graph().input().channels();
         let dims = match *file.dims() {
-            [n, c, h, w] if c == channels => [n, c, h, w],
+            [n, c, h, w] if c == channels && ![n, h, w].contains(&0) => [n, c, h, w],
             ref other => {
                 let (expected, found) = (format!("[N, {channels}, H, W]"), format!("{other:?}"));
                 return Err(Error::Shape { what, expected, found }.into());

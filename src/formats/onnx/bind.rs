@@ -6,6 +6,7 @@ use super::element::ElementType;
 use super::{Network, fold, ops};
 use crate::error::{Error, Result, UnsupportedNode};
 use crate::formats::onnx::proto::NodeProto;
+use crate::graph::dense::DenseKernel;
 use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
 use crate::tensor::Shape;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use stridewise_kernels::{Isa, KernelTable};
 #[derive(Clone)]
 pub(super) enum Known {
     Constant(Constant),
+    /// It has elements: what has none is a constant, known by its shape.
     Computed {
         value: ValueId,
         dims: Vec<usize>,
@@ -55,6 +57,17 @@ pub(super) fn unsupported<T>(reason: impl Into<String>) -> Lowered<T> {
 }
 
 impl Known {
+    /// A tensor of no elements.
+    fn nothing(dims: Vec<usize>, ty: ElementType) -> Known {
+        let constant = if ty.is_float() { Constant::floats(dims, Vec::new()) } else { Constant::ints(dims, Vec::new()) };
+        Known::Constant(constant.with_type(ty))
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.dims().contains(&0)
+    }
+
     pub fn dims(&self) -> &[usize] {
         match self {
             Known::Constant(constant) => &constant.dims,
@@ -90,7 +103,6 @@ impl Known {
 /// A graph in the making.
 pub(super) struct Binder {
     pub graph: Graph,
-    shapes: Vec<Option<Shape>>,
     /// Of the node that is being lowered, for the graph's nodes and for errors.
     node: String,
     table: &'static KernelTable,
@@ -110,18 +122,15 @@ impl Network {
         for (input, shape) in self.inputs.iter().zip(shapes) {
             let dims = shape.dims().iter().map(|&dim| crate::graph::Dim::Fixed(dim)).collect();
             let value = graph.add_input(input.name.clone(), dims)?;
-            known.insert(&input.name, Known::Computed { value, dims: shape.dims().to_vec(), ty: self.types[known.len()], quantized: None });
+            let (dims, ty) = (shape.dims().to_vec(), self.types[known.len()]);
+            let nothing = shape.is_empty();
+            let given = if nothing { Known::nothing(dims, ty) } else { Known::Computed { value, dims, ty, quantized: None } };
+            known.insert(&input.name, given);
         }
         for (name, constant) in &self.initializers {
             known.entry(name).or_insert_with(|| Known::Constant(constant.clone()));
         }
-        let mut binder = Binder {
-            shapes: shapes.iter().map(|shape| Some(*shape)).collect(),
-            graph,
-            node: String::new(),
-            table: KernelTable::get(Isa::Portable)?,
-            budget: max_memory,
-        };
+        let mut binder = Binder { graph, node: String::new(), table: KernelTable::get(Isa::Portable)?, budget: max_memory };
         for (index, node) in self.nodes.iter().enumerate() {
             let name = self.node_name(index);
             let mut inputs = Vec::with_capacity(node.input.len());
@@ -208,8 +217,22 @@ pub(super) fn op_name(node: &NodeProto) -> String {
 /// An error that names node and op.
 fn named(error: Error, name: &str, op: &str) -> Error {
     match error {
-        Error::Graph { reason, .. } => Error::Graph { node: name.into(), reason },
+        Error::Graph { reason, .. } if reason.starts_with(op) => Error::Graph { node: name.into(), reason },
+        Error::Graph { reason, .. } => Error::Graph { node: name.into(), reason: format!("{op}: {reason}") },
         other => Error::Graph { node: name.into(), reason: format!("{op}: {other}") },
+    }
+}
+
+/// Why an op is refused that has an input of no elements and a result of some.
+pub(super) const NOTHING: &str = "an input has no elements, and its result is not defined then";
+
+/// A shape; too many dimensions are not supported, and no error of the network's.
+fn within_rank(shape: Result<Shape>) -> Lowered<Shape> {
+    match shape {
+        Err(Error::TooLarge { what, requested, limit }) if what.starts_with("the rank") => {
+            unsupported(format!("{what}: {requested} is over the limit of {limit}"))
+        }
+        shape => Ok(shape?),
     }
 }
 
@@ -224,15 +247,10 @@ impl Binder {
             Known::Computed { value, .. } => Ok(*value),
             Known::Unsupported => unsupported("it reads what is not supported"),
             Known::Constant(constant) => {
-                if constant.dims.contains(&0) {
-                    return unsupported("it reads a tensor of no elements in a run");
-                }
                 if !constant.is_exact() {
                     return unsupported("it reads whole numbers beyond 2^24 in a run");
                 }
-                let tensor = Arc::new(constant.to_tensor()?);
-                self.shapes.push(Some(tensor.shape()));
-                Ok(self.graph.add_constant(self.node.clone(), tensor))
+                Ok(self.graph.add_constant(self.node.clone(), Arc::new(constant.to_tensor()?)))
             }
         }
     }
@@ -241,6 +259,16 @@ impl Binder {
     pub fn emit(&mut self, op: TensorOp, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
         let constants: Option<Vec<&Constant>> = inputs.iter().map(|known| known.constant()).collect();
         if let Some(constants) = constants {
+            if inputs.iter().any(|known| known.is_empty()) {
+                let shapes: Vec<&[usize]> = inputs.iter().map(|known| known.dims()).collect();
+                let kernel = DenseKernel::new(&op, &shapes, self.table).map_err(Error::from)?;
+                if kernel.output_shape().contains(&0) {
+                    return Ok(Known::nothing(kernel.output_shape().to_vec(), ty));
+                }
+                if !fold::is_defined_of_nothing(&op) {
+                    return unsupported(NOTHING);
+                }
+            }
             let folded = fold::evaluate(&op, &constants, ty, self.table, &mut self.budget);
             return Ok(Known::Constant(folded.map_err(|e| Refusal::Invalid(e.into()))?));
         }
@@ -255,25 +283,23 @@ impl Binder {
 
     /// Adds a node.
     pub fn add(&mut self, op: Op, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
-        let values = inputs.iter().map(|known| self.value(known)).collect::<Lowered<Vec<ValueId>>>()?;
-        let shapes: Vec<Shape> = values.iter().filter_map(|v| self.shapes[v.0]).collect();
+        let shapes = inputs.iter().map(|known| within_rank(Shape::new(known.dims()))).collect::<Lowered<Vec<Shape>>>()?;
         let mut name = self.node.clone();
         let mut count = 1;
         while self.graph.has_node(&name) {
             count += 1;
             name = format!("{} #{count}", self.node);
         }
-        let node = Node { name: name.clone(), op, inputs: values.clone(), output: ValueId(0) };
-        let shape = match node.output_shape(&shapes, self.table) {
-            Ok(shape) => shape,
-            Err(Error::InvalidArgument { reason, .. }) => return unsupported(format!("its result: {reason}")),
-            Err(Error::TooLarge { what, requested, limit }) if what.starts_with("the rank") => {
-                return unsupported(format!("{what}: {requested} is over the limit of {limit}"));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let value = self.graph.add(name, node.op, &values)?;
-        self.shapes.push(Some(shape));
+        let node = Node { name, op, inputs: Vec::new(), output: ValueId(0) };
+        let shape = within_rank(node.output_shape(&shapes, self.table))?;
+        if shape.is_empty() {
+            return Ok(Known::nothing(shape.dims().to_vec(), ty));
+        }
+        if shapes.iter().any(Shape::is_empty) {
+            return unsupported(NOTHING);
+        }
+        let values = inputs.iter().map(|known| self.value(known)).collect::<Lowered<Vec<ValueId>>>()?;
+        let value = self.graph.add(node.name, node.op, &values)?;
         Ok(Known::Computed { value, dims: shape.dims().to_vec(), ty, quantized: None })
     }
 }

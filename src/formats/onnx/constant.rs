@@ -190,7 +190,7 @@ impl Constant {
     /// A tensor of it.
     ///
     /// # Errors
-    /// When a dimension is zero, or there are more than a tensor may have.
+    /// When there are more dimensions or elements than a tensor may have.
     pub fn to_tensor(&self) -> Result<Tensor<f32>> {
         let shape = Shape::new(&self.dims)?;
         if let Data::Stored(stored) = &self.data {

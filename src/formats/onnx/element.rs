@@ -83,6 +83,21 @@ impl ElementType {
         }
     }
 
+    /// The least and the greatest of a type of whole numbers that an `i64` holds.
+    pub(super) fn whole_numbers(self) -> Option<(i64, i64)> {
+        Some(match self {
+            ElementType::Bool => (0, 1),
+            ElementType::Uint8 => (0, u8::MAX.into()),
+            ElementType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+            ElementType::Uint16 => (0, u16::MAX.into()),
+            ElementType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+            ElementType::Uint32 => (0, u32::MAX.into()),
+            ElementType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+            ElementType::Int64 => (i64::MIN, i64::MAX),
+            _ => return None,
+        })
+    }
+
     /// Whether its values are not all whole numbers.
     pub(super) fn is_float(self) -> bool {
         matches!(self, ElementType::Float | ElementType::Float16 | ElementType::Double | ElementType::Bfloat16)

@@ -84,6 +84,16 @@ fn moved_inputs(op: &TensorOp, count: usize) -> std::ops::Range<usize> {
     }
 }
 
+/// Whether an op of a tensor of no elements can have a result of some: a sum is 0 then and a maximum -∞, but a mean is nothing.
+pub(super) fn is_defined_of_nothing(op: &TensorOp) -> bool {
+    match op {
+        TensorOp::Reduce { reduction, .. } => *reduction != Reduction::Mean,
+        TensorOp::Concat { .. } | TensorOp::Pad { mode: PadMode::Constant(_), .. } => true,
+        TensorOp::MatMul | TensorOp::Product { .. } => true,
+        _ => false,
+    }
+}
+
 fn is_arithmetic(op: &TensorOp) -> bool {
     matches!(op, TensorOp::Map(_) | TensorOp::Combine { .. } | TensorOp::Reduce { .. })
 }
@@ -171,7 +181,7 @@ fn compute_ints(
             let values = ints(&moved)?;
             let len: usize = dims.iter().product();
             let each = values.len().checked_div(len).unwrap_or(0);
-            let rows = (0..len).map(|i| reduce(*reduction, &values[i * each..][..each]));
+            let rows = (0..len).map(|i| reduce(*reduction, &values[i * each..][..each], ty));
             let output: Option<Vec<i64>> = rows.collect();
             Ok(Constant::ints(dims, output.ok_or_else(|| refuse(op, "it has no result in whole numbers"))?))
         }
@@ -222,12 +232,13 @@ fn binary(function: Binary, a: i64, b: i64) -> Option<i64> {
     })
 }
 
-fn reduce(reduction: Reduction, values: &[i64]) -> Option<i64> {
+fn reduce(reduction: Reduction, values: &[i64], ty: ElementType) -> Option<i64> {
     match reduction {
         Reduction::Sum => Some(values.iter().fold(0, |sum: i64, v| sum.wrapping_add(*v))),
         Reduction::Prod => Some(values.iter().fold(1, |product: i64, v| product.wrapping_mul(*v))),
-        Reduction::Max => values.iter().max().copied(),
-        Reduction::Min => values.iter().min().copied(),
+        // Of nothing the least and the greatest number of the type, which has no infinity.
+        Reduction::Max => values.iter().max().copied().or_else(|| Some(ty.whole_numbers()?.0)),
+        Reduction::Min => values.iter().min().copied().or_else(|| Some(ty.whole_numbers()?.1)),
         Reduction::Mean => Some(values.iter().fold(0, |sum: i64, v| sum.wrapping_add(*v)).checked_div(values.len() as i64)?),
         _ => None,
     }

@@ -210,7 +210,6 @@ fn input_of(info: &ValueInfoProto, place: usize, files: &Files) -> Result<std::r
     let mut dims = Vec::with_capacity(shape.dim.len());
     for dim in &shape.dim {
         dims.push(match (dim.dim_value, &dim.dim_param) {
-            (Some(0), _) => return Ok(Err("it has a dimension of 0".into())),
             (Some(value), _) => {
                 Dim::Fixed(usize::try_from(value).map_err(|_| files.refuse(format!("input `{}` has the dimension {value}", info.name)))?)
             }

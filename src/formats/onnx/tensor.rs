@@ -44,8 +44,10 @@ impl Files {
         if dims.len() > 16 {
             return Err(refuse(format!("it has {} dimensions", dims.len())));
         }
-        let bytes = dims.iter().try_fold(ty.size(), |product, &dim| product.checked_mul(dim)).filter(|b| *b <= isize::MAX as usize);
-        let bytes = bytes.ok_or_else(|| refuse(format!("its shape {dims:?} overflows")))?;
+        // Without the zeros: strides are products of dimensions too.
+        let whole = dims.iter().try_fold(ty.size(), |product, &dim| product.checked_mul(dim.max(1))).filter(|b| *b <= isize::MAX as usize);
+        let whole = whole.ok_or_else(|| refuse(format!("its shape {dims:?} overflows")))?;
+        let bytes = if dims.contains(&0) { 0 } else { whole };
         let count = bytes / ty.size();
         let raw = match (&proto.raw_data, proto.data_location) {
             (_, 1) => Some(self.external(proto, name, bytes)?),

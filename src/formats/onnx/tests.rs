@@ -2,6 +2,8 @@ use super::proto::*;
 use super::*;
 use crate::{Model, OnnxOptions, SessionOptions, Shape, Tensor};
 
+mod no_elements;
+
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     TensorProto { name: name.into(), dims: dims.to_vec(), data_type: 1, raw_data: Some(raw.into()), ..Default::default() }
@@ -323,17 +325,16 @@ fn external_data_is_read_from_the_models_folder_alone() {
     }
 }
 
-#[test]
-fn mutated_files_are_refused_or_run_and_never_panic() {
-    let good = classifier();
+/// Loads and runs mutations of a file with an input `x` of these dimensions; how many were refused, and how many ran.
+fn run_mutated(good: &[u8], x: [usize; 4], count: usize) -> (usize, usize) {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     let (mut refused, mut ran) = (0, 0);
-    for _ in 0..300 {
-        let mut bytes = good.clone();
+    for _ in 0..count {
+        let mut bytes = good.to_vec();
         for _ in 0..1 + next(4) {
             match next(4) {
                 0 => bytes.truncate(1 + next(bytes.len())),
@@ -352,9 +353,9 @@ fn mutated_files_are_refused_or_run_and_never_panic() {
                 }
             }
         }
-        let options = OnnxOptions { shapes: vec![("x".into(), vec![1, 2, 6, 6])], max_memory: 64 << 20 };
-        let session = Model::from_onnx_bytes(&bytes, &options)
-            .and_then(|model| model.session(&SessionOptions { size: Some([6, 6]), max_memory: 64 << 20, ..Default::default() }));
+        let options = OnnxOptions { shapes: vec![("x".into(), x.to_vec())], max_memory: 64 << 20 };
+        let of_session = SessionOptions { batch: x[0], size: Some([x[2], x[3]]), max_memory: 64 << 20, ..Default::default() };
+        let session = Model::from_onnx_bytes(&bytes, &options).and_then(|model| model.session(&of_session));
         match session {
             Ok(mut session) => {
                 let x: Vec<_> = session.input_shapes().into_iter().map(|shape| Tensor::<f32>::zeros(shape).unwrap()).collect();
@@ -369,5 +370,11 @@ fn mutated_files_are_refused_or_run_and_never_panic() {
             }
         }
     }
+    (refused, ran)
+}
+
+#[test]
+fn mutated_files_are_refused_or_run_and_never_panic() {
+    let (refused, ran) = run_mutated(&classifier(), [1, 2, 6, 6], 300);
     assert!(refused > 50 && ran > 20, "{refused} refused, {ran} ran");
 }

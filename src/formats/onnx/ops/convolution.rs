@@ -1,7 +1,7 @@
 //! Convolutions, of sequences `[N, C, L]` (as images of one row) and of images.
 
 use super::{Call, Lower};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, unsupported};
 use crate::formats::onnx::constant::{Constant, Data};
 use crate::graph::{Activation, ConvAttributes, ConvTransposeAttributes, Op, TensorOp, Weight};
 use std::sync::Arc;
@@ -74,6 +74,11 @@ impl Call<'_> {
     }
 }
 
+/// No images are no images afterwards; images without channels or pixels, and windows without, are refused.
+fn check_window(x: &Known, weight: &Known) -> Lowered<()> {
+    if x.dims()[1..].contains(&0) || weight.is_empty() { unsupported(NOTHING) } else { Ok(()) }
+}
+
 /// Two numbers, those of a sequence behind what an image of one row has.
 fn two(values: &[usize], one_row: usize) -> [usize; 2] {
     match *values {
@@ -120,6 +125,7 @@ pub(super) fn conv(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     if rank > 4 {
         return unsupported(format!("convolution along {} axes", rank - 2));
     }
+    check_window(x, weight)?;
     let window = c.window(&x.dims()[2..], Some(&weight.dims()[2..]))?;
     let attributes = ConvAttributes {
         stride: two(&window.stride, 1),
@@ -166,6 +172,7 @@ fn conv_transpose(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     if rank > 4 {
         return unsupported(format!("transposed convolution along {} axes", rank - 2));
     }
+    check_window(x, weight)?;
     let axes = rank - 2;
     let per_axis = |name: &str, default: usize| match c.ints(name) {
         None => Ok(vec![default; axes]),

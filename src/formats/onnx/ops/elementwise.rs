@@ -1,7 +1,7 @@
 //! Functions of each element.
 
 use super::{Call, Lower};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, unsupported};
 use crate::formats::onnx::constant::Constant;
 use crate::formats::onnx::element::ElementType;
 use crate::graph::TensorOp;
@@ -200,6 +200,9 @@ fn clip(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     if c.opset < 11 {
         let (low, high) = (c.float("min", f32::NEG_INFINITY), c.float("max", f32::INFINITY));
         return Ok(vec![b.emit(TensorOp::Map(Unary::Clip { low, high }), &[&x], ty)?]);
+    }
+    if [1, 2].iter().any(|&index| c.optional(index).is_some_and(Known::is_empty)) {
+        return unsupported(NOTHING);
     }
     let scalar = |index: usize| match c.optional(index) {
         None => Some(None),

@@ -1,7 +1,7 @@
 //! Windows that slide over spatial axes, and the whole of them.
 
 use super::{Call, Lower};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, unsupported};
 use crate::formats::onnx::element::ElementType;
 use crate::graph::TensorOp;
 use stridewise_kernels::dense;
@@ -23,6 +23,9 @@ pub(super) fn pool(b: &mut Binder, c: &Call<'_>, reduction: Reduction) -> Lowere
     let Some(sizes) = x.dims().get(2..).filter(|sizes| !sizes.is_empty()) else {
         return c.refuse(format!("an input of shape {:?}", x.dims()));
     };
+    if sizes.contains(&0) {
+        return unsupported(NOTHING);
+    }
     let window = c.window(sizes, None)?;
     let rank = sizes.len();
     let (ceil_mode, count_include_pad) = (c.int("ceil_mode", 0) != 0, c.int("count_include_pad", 0) != 0);
@@ -50,6 +53,9 @@ fn global(b: &mut Binder, c: &Call<'_>, reduction: dense::Reduction) -> Lowered<
     let x = c.input(0)?;
     if x.dims().len() < 3 {
         return unsupported(format!("of an input of shape {:?}", x.dims()));
+    }
+    if x.dims()[2..].contains(&0) {
+        return unsupported(NOTHING);
     }
     let axes = (2..x.dims().len()).collect();
     Ok(vec![b.emit(TensorOp::Reduce { reduction, axes, keep: true }, &[x], c.floats_only(x)?)?])

@@ -3,7 +3,7 @@
 //! computed only where something else reads them, such as an output of the network.
 
 use super::{Call, Lower, qlinear};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, Quantized, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, Quantized, unsupported};
 use crate::formats::onnx::constant::{Constant, Data, Levels, StoredNumbers};
 use crate::formats::onnx::element::ElementType;
 use crate::graph::TensorOp;
@@ -273,6 +273,9 @@ fn dequantize_linear(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
 /// Scale and zero point are those of the range of this input, with zero in it.
 fn dynamic_quantize_linear(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let x = c.input(0)?;
+    if x.is_empty() {
+        return unsupported(NOTHING);
+    }
     let float = ElementType::Float;
     let axes: Vec<usize> = (0..x.dims().len()).collect();
     let end = |b: &mut Binder, reduction, bound| {

@@ -1,7 +1,7 @@
 //! Interpolation.
 
 use super::{Call, Lower};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, unsupported};
 use crate::graph::TensorOp;
 use stridewise_kernels::resize::{Coordinates, Interpolation, Nearest, Rule};
 
@@ -28,7 +28,7 @@ fn resize(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
             if scales.len() != axes.len() {
                 return c.refuse(format!("{} scales for {} axes", scales.len(), axes.len()));
             }
-            for (&axis, &scale) in axes.iter().zip(&scales) {
+            for (&axis, &scale) in axes.iter().zip(&scales).filter(|(axis, _)| x.dims()[**axis] > 0) {
                 let size = (x.dims()[axis] as f64 * f64::from(scale)).floor();
                 if !(size >= 1.0 && size < (1u64 << 40) as f64) {
                     return c.refuse(format!("scale {scale} of axis {axis}"));
@@ -50,6 +50,11 @@ fn resize(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
                 other => return unsupported(format!("keep_aspect_ratio_policy = {other}")),
             };
             for (&axis, &size) in axes.iter().zip(&sizes) {
+                match (x.dims()[axis], size) {
+                    (0, 0) => continue,
+                    (0, _) => return unsupported(NOTHING),
+                    _ => {}
+                }
                 target[axis] = Some(match common {
                     None => (size, size as f64 / x.dims()[axis] as f64),
                     Some(scale) => ((scale * x.dims()[axis] as f64 + 0.5).floor().clamp(1.0, 1e12) as usize, scale),

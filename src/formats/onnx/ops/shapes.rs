@@ -32,6 +32,8 @@ fn reshape(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let zero_is_zero = c.int("allowzero", 0) != 0;
     let mut dims = Vec::with_capacity(target.len());
     let mut inferred = None;
+    // What -1 is inferred from: kept dimensions cancel out, so that those of no images are kept, too.
+    let (mut left, mut others) = (x.dims().to_vec(), Vec::with_capacity(target.len()));
     for (axis, &dim) in target.iter().enumerate() {
         dims.push(match dim {
             -1 if inferred.is_none() => {
@@ -39,17 +41,23 @@ fn reshape(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
                 1
             }
             0 if !zero_is_zero => match x.dims().get(axis) {
-                Some(&dim) => dim,
+                Some(&dim) => {
+                    left[axis] = 1;
+                    dim
+                }
                 None => return c.refuse(format!("there is no dimension {axis} to keep")),
             },
-            dim => c.size("a dimension", dim)?,
+            dim => {
+                let dim = c.size("a dimension", dim)?;
+                others.push(dim);
+                dim
+            }
         });
     }
     if let Some(axis) = inferred {
-        let all = x.dims().iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
-        let others = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
-        match all.zip(others) {
-            Some((all, others)) if others > 0 && all.is_multiple_of(others) => dims[axis] = all / others,
+        let product = |dims: &[usize]| dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        match product(&left).zip(product(&others)) {
+            Some((left, others)) if others > 0 && left.is_multiple_of(others) => dims[axis] = left / others,
             _ => return c.refuse(format!("{:?} as {target:?}", x.dims())),
         }
     }
@@ -175,11 +183,6 @@ fn constant_of_shape(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
         Some(value) => return c.refuse(format!("its value has the shape {:?}", value.dims)),
         None => Constant::floats(vec![1], vec![0.0]),
     };
-    // Broadcasting knows no dimension of 0.
-    if dims.contains(&0) {
-        let empty = if one.ty.is_float() { Constant::floats(dims, Vec::new()) } else { Constant::ints(dims, Vec::new()) };
-        return Ok(vec![Known::Constant(empty.with_type(one.ty))]);
-    }
     let (one, ty) = (Known::Constant(Constant { dims: Vec::new(), ..one.clone() }), one.ty);
     Ok(vec![b.emit(TensorOp::Expand(dims), &[&one], ty)?])
 }

@@ -19,11 +19,15 @@ fn concat(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let all = c.all_inputs()?;
     let ty = all[0].ty();
     let axis = c.axis(c.int("axis", 1), all[0].dims().len())?;
-    // Without those of no elements, which exporters write where a list begins.
+    let adds = |known: &Known| known.dims().get(axis) != Some(&0);
     let mut inputs = all.clone();
-    inputs.retain(|known| known.constant().is_none_or(|constant| constant.dims.get(axis) != Some(&0)));
+    if let Some(first) = all.iter().find(|known| adds(known)) {
+        let (of, count) = (first.dims(), first.dims().len());
+        let fits = |dims: &[usize]| dims.len() == count && (0..count).all(|i| i == axis || dims[i] == of[i]);
+        // Without those that add nothing; of no shape at all are those that exporters write where a list begins.
+        inputs.retain(|known| adds(known) || !(known.dims() == [0] || fits(known.dims())));
+    }
     match inputs.as_slice() {
-        [] => Ok(vec![all[0].clone()]),
         [x] => Ok(vec![(*x).clone()]),
         _ => Ok(vec![b.emit(TensorOp::Concat { axis }, &inputs, ty)?]),
     }
