@@ -100,8 +100,9 @@ fn oracle(p: &ConvProblem, data: &Data) -> (Vec<f64>, Vec<f64>) {
 /// The oracle with residual and activation, and for each output the bound that its rounding errors must keep.
 fn expected(p: &ConvProblem, data: &Data, (exact, magnitude): &(Vec<f64>, Vec<f64>), skip: Skip, clamp: (f32, f32)) -> Vec<(f64, f64)> {
     let k = p.c / p.groups * p.kernel[0] * p.kernel[1];
-    // A chunk of 128, or the whole segments of 16 that are about as many, and the sums of the chunks.
-    let steps = k.min(128 + 16 + k / 128) + 8;
+    // A chunk of 128, or the whole segments of 16 that are about as many, and the sums of the chunks; narrow groups have one chain.
+    let narrow = p.groups > 1 && p.c / p.groups < 16;
+    let steps = if narrow { k } else { k.min(128 + 16 + k / 128) } + 8;
     let unit = f64::from(f32::EPSILON) / 2.0;
     (0..exact.len())
         .map(|i| {

@@ -512,7 +512,7 @@ impl PackedWeights {
             let tiles = alike.div_ceil(self.conv_tile().len());
             for tile in 0..tiles {
                 let share = range_of_part(alike, tiles, tile);
-                let chunks = (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS);
+                let chunks = if self.is_one_chain() { 1 } else { (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS) };
                 let chunk = segments.len().div_ceil(chunks);
                 let tile = OcTile { first: first + share.start, blocks: share.len(), segments: segments.clone(), chunk, tail, weights };
                 weights += self.tile_len(&tile);
@@ -521,6 +521,11 @@ impl PackedWeights {
             first += alike;
         }
         Some(())
+    }
+
+    /// Whether groups are narrower than a block: kernels that have a channel in each lane sum them up in one chain, and so do all.
+    fn is_one_chain(&self) -> bool {
+        self.groups > 1 && self.channels[0] / self.groups < BLOCK
     }
 
     /// Steps of a segment as the chunks count them: a block of 16 words however many of them carry data, so that chunks,
