@@ -63,6 +63,7 @@ pub(crate) trait Bf16: Copy {
     /// Writes sixteen floats as bfloat16.
     unsafe fn narrow(values: Self::Float, p: *mut u16);
     /// Writes 32.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn narrow_line([first, second]: [Self::Float; 2], p: *mut u16) {
         // SAFETY: the caller says that 32 are valid.
