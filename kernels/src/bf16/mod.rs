@@ -143,7 +143,8 @@ pub(crate) unsafe fn finish_waiting<B: Bf16, const N: usize>(args: &TileArgs, pi
     }
 }
 
-/// Where outputs are bfloat16, with or without a residual: two blocks that are one cache line are one store.
+/// Where outputs are bfloat16, with or without a residual: two blocks that are one cache line are one store. A last
+/// block without another is its own second, and is written twice.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn finish_pairs<B: Bf16, const N: usize, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {

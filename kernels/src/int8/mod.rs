@@ -153,7 +153,7 @@ unsafe fn with_residual<I: Int8, const RESIDUAL: bool>(lanes: I::Lanes, scale: I
     }
 }
 
-/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`, with the bias or without.
+/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`. `BIASED` says that they began with the bias.
 ///
 /// # Safety
 /// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
