@@ -17,6 +17,7 @@ mod frames;
 mod neighbours;
 
 use arithmetic::Arithmetic;
+use clap::Parser;
 use frames::Frames;
 use neighbours::Neighbours;
 use std::io::BufRead;
@@ -32,48 +33,38 @@ const TURN: usize = 500;
 /// Frames at the beginning of a turn that are not counted: what had its turn before has filled the caches.
 const WARM: usize = 5;
 
+/// How long frames of a camera take, and how steadily: one table for all networks and numbers of threads.
+#[derive(Parser)]
 struct Arguments {
-    models: Vec<String>,
+    /// Networks, with random weights
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values = ["resnet18", "resnet50"])]
+    models: Vec<Arch>,
+
+    /// Numbers of threads
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 2])]
     threads: Vec<usize>,
-    frames: usize,
-    period: Duration,
+
+    /// Frames of each session
+    #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]
+    frames: u32,
+
+    /// Frames a second
+    #[arg(long, value_name = "HZ", default_value = "30", value_parser = period)]
+    hz: Duration,
+
+    /// Processes that compute all the time beside it
+    #[arg(long, value_name = "N", default_value_t = 0)]
     busy: usize,
-    /// Frames are asked for on the standard input, and told on the standard output: for `tools/latency.py`.
+
+    /// Frames are asked for on the standard input, and told on the standard output: for `tools/latency.py`
+    #[arg(long)]
     worker: bool,
 }
 
-fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments {
-        models: vec!["resnet18".into(), "resnet50".into()],
-        threads: vec![1, 2],
-        frames: 3000,
-        period: Duration::ZERO,
-        busy: 0,
-        worker: false,
-    };
-    let mut hz = 30.0;
-    let mut given = std::env::args().skip(1);
-    while let Some(name) = given.next() {
-        if name == "--worker" {
-            found.worker = true;
-            continue;
-        }
-        let value = given.next().ok_or_else(|| format!("{name}: a value is missing"))?;
-        let wrong = |e: &dyn std::fmt::Display| format!("{name} {value}: {e}");
-        match name.as_str() {
-            "--models" => found.models = value.split(',').map(String::from).collect(),
-            "--threads" => found.threads = value.split(',').map(|n| n.parse().map_err(|e| wrong(&e))).collect::<Result<_, _>>()?,
-            "--frames" => found.frames = value.parse().map_err(|e| wrong(&e))?,
-            "--hz" => hz = value.parse().map_err(|e| wrong(&e))?,
-            "--busy" => found.busy = value.parse().map_err(|e| wrong(&e))?,
-            _ => return Err(format!("unknown option {name}")),
-        }
-    }
-    found.period = Duration::try_from_secs_f64(1.0 / hz).map_err(|e| format!("--hz {hz}: {e}"))?;
-    if found.frames == 0 {
-        return Err("--frames 0: expected at least 1".into());
-    }
-    Ok(found)
+/// From a frame to the next, of so many a second.
+fn period(hz: &str) -> Result<Duration, String> {
+    let hz: f64 = hz.parse().map_err(|e| format!("{e}"))?;
+    Duration::try_from_secs_f64(1.0 / hz).map_err(|e| format!("1/{hz} s: {e}"))
 }
 
 /// A session with its buffers, and arithmetic that takes as long as it.
@@ -147,28 +138,29 @@ fn work(camera: &mut Camera, period: Duration) -> Result<(), Box<dyn std::error:
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     neighbours::spin_if_asked();
-    let arguments = arguments()?;
+    let arguments = Arguments::parse();
+    let frames = arguments.frames as usize;
     if !arguments.worker {
         println!(
             "| engine | network | threads | busy neighbours | p50 ms | p95 | p99 | p99.9 | max | p99 / p50 | allocations | CPU between frames, ms | stolen, % |"
         );
         println!("| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |");
     }
-    for name in &arguments.models {
-        let model = Model::random(name.parse::<Arch>()?, 0)?;
+    for arch in arguments.models {
+        let model = Model::random(arch, 0)?;
         for &threads in &arguments.threads {
-            let mut camera = Camera::new(&model, threads, arguments.frames)?;
+            let mut camera = Camera::new(&model, threads, frames)?;
             if arguments.worker {
-                work(&mut camera, arguments.period)?;
+                work(&mut camera, arguments.hz)?;
                 continue;
             }
             let neighbours = Neighbours::start(arguments.busy)?;
-            for start in (0..arguments.frames).step_by(TURN) {
-                camera.turn(TURN.min(arguments.frames - start), arguments.period)?;
+            for start in (0..frames).step_by(TURN) {
+                camera.turn(TURN.min(frames - start), arguments.hz)?;
             }
             drop(neighbours);
             for (engine, frames) in ["Stridewise", "fixed arithmetic"].iter().zip(&camera.frames) {
-                println!("{}", row(engine, name, threads, arguments.busy, frames));
+                println!("{}", row(engine, &arch.to_string(), threads, arguments.busy, frames));
             }
         }
     }

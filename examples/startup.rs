@@ -6,7 +6,9 @@
 //!
 //! `--model FILE` takes a file instead of random weights. Files are in the page cache, as they are in a second start.
 
-use std::path::Path;
+use clap::Parser;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 use stridewise::formats::packed::Checksums;
@@ -15,10 +17,32 @@ use stridewise::models::WeightSource;
 use stridewise::models::init::Initializer;
 use stridewise::{Arch, Model, SessionOptions, Tensor};
 
-fn option(name: &str) -> Option<String> {
-    let arguments: Vec<String> = std::env::args().collect();
-    let at = arguments.iter().position(|argument| argument == name)?;
-    arguments.get(at + 1).cloned()
+/// From a file on the disk to the first answer, of a safetensors file and of a packed network.
+#[derive(Parser)]
+struct Arguments {
+    /// A network with random weights
+    #[arg(long, value_name = "NAME", default_value = "resnet50")]
+    arch: Arch,
+
+    /// A safetensors file instead
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Threads of a session
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+
+    /// Processes that each way is timed in
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Times this file, and prints bare figures
+    #[arg(long, hide = true)]
+    child: Option<PathBuf>,
+
+    /// Of the file that is timed, checks the header's checksum alone
+    #[arg(long, hide = true)]
+    header_only: bool,
 }
 
 /// Resident memory of this process in MB, as Linux counts it.
@@ -59,18 +83,16 @@ fn start(path: &Path, header_only: bool, threads: usize) -> stridewise::Result<[
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let threads = option("--threads").map_or(Ok(1), |n| n.parse())?;
-    if let Some(path) = option("--child") {
-        let times = start(Path::new(&path), option("--checksums").is_some_and(|c| c == "header"), threads)?;
+    let Arguments { arch, model, threads, rounds, child, header_only } = Arguments::parse();
+    if let Some(path) = child {
+        let times = start(&path, header_only, threads)?;
         println!("{}", times.map(|t| t.to_string()).join(" "));
         return Ok(());
     }
-    let rounds: usize = option("--rounds").map_or(Ok(5), |n| n.parse())?;
     let folder = tempfile::tempdir()?;
-    let source = match option("--model") {
-        Some(path) => path.into(),
+    let source = match model {
+        Some(path) => path,
         None => {
-            let arch: Arch = option("--arch").as_deref().unwrap_or("resnet50").parse()?;
             let path = folder.path().join("random.safetensors");
             let mut random = Initializer::new(0);
             let parameters = arch.module(arch.default_classes())?.parameters()?;
@@ -86,20 +108,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(model);
     println!("| file | load ms | session ms | both | first run | median run | first / median | first session MB | second MB |");
     println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
-    for (name, path, checksums) in
-        [("safetensors", &source, "all"), ("packed", &packed, "all"), ("packed, checksum of the header only", &packed, "header")]
+    let header_only = Some("--header-only");
+    for (name, path, option) in
+        [("safetensors", &source, None), ("packed", &packed, None), ("packed, checksum of the header only", &packed, header_only)]
     {
         let mut times = Vec::new();
         for _ in 0..rounds {
             let child = Command::new(std::env::current_exe()?)
-                .args([
-                    "--child",
-                    path.to_str().ok_or("the path is not UTF-8")?,
-                    "--threads",
-                    &threads.to_string(),
-                    "--checksums",
-                    checksums,
-                ])
+                .args([OsStr::new("--child"), path.as_os_str(), OsStr::new("--threads"), OsStr::new(&threads.to_string())])
+                .args(option)
                 .output()?;
             if !child.status.success() {
                 return Err(String::from_utf8_lossy(&child.stderr).into_owned().into());
