@@ -50,7 +50,8 @@ pub(crate) trait Products: Copy {
     unsafe fn prefetch(p: *const f32);
     /// Likewise, but for the second level of cache: it is needed later.
     unsafe fn prefetch_far(p: *const f32);
-    /// The epilogue, in registers, then the only store: as [`TileFn`] says of outputs and of what is read for them.
+    /// The epilogue, in registers, then the only store: as [`TileFn`] says of outputs and of what is read for them. Or the sums wait
+    /// for a kernel that does the same.
     unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[Self::Sums; P]; B]);
 }
 

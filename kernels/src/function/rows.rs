@@ -31,19 +31,16 @@ pub(crate) unsafe fn unary<V: Lanes, const K: usize>(args: &UnaryArgs) {
     // SAFETY: the caller keeps UnaryFn's contract; the last few elements go through a buffer of their own.
     unsafe {
         let params = [V::splat(args.params[0]), V::splat(args.params[1]), V::splat(args.params[2])];
-        let whole = args.len / 16 * 16;
-        let mut i = 0;
-        while i < whole {
-            unary::evaluate::<V, K>(V::load(args.input.add(i)), &params).store(args.output.add(i));
-            i += 16;
+        let (vectors, rest) = (args.len / 16, args.len % 16);
+        let mut buffer = [0.0f32; 16];
+        std::ptr::copy_nonoverlapping(args.input.add(vectors * 16), buffer.as_mut_ptr(), rest);
+        // One loop for whole vectors and the last: functions are much code.
+        for i in 0..args.len.div_ceil(16) {
+            let (from, to) =
+                if i < vectors { (args.input.add(i * 16), args.output.add(i * 16)) } else { (buffer.as_ptr(), buffer.as_mut_ptr()) };
+            unary::evaluate::<V, K>(V::load(from), &params).store(to);
         }
-        let rest = args.len - whole;
-        if rest > 0 {
-            let mut buffer = [0.0f32; 16];
-            std::ptr::copy_nonoverlapping(args.input.add(whole), buffer.as_mut_ptr(), rest);
-            unary::evaluate::<V, K>(V::load(buffer.as_ptr()), &params).store(buffer.as_mut_ptr());
-            std::ptr::copy_nonoverlapping(buffer.as_ptr(), args.output.add(whole), rest);
-        }
+        std::ptr::copy_nonoverlapping(buffer.as_ptr(), args.output.add(vectors * 16), rest);
     }
 }
 
@@ -116,16 +113,17 @@ pub(crate) type BinaryFn = unsafe fn(&BinaryArgs);
 pub(crate) unsafe fn binary<V: Lanes, const K: usize>(args: &BinaryArgs) {
     // SAFETY: the caller keeps BinaryFn's contract.
     unsafe {
-        let vectors = args.len / 16;
-        for i in 0..vectors {
-            binary::evaluate::<V, K>(args.a.load(i), args.b.load(i)).store(args.output.add(i * 16));
+        let (vectors, rest) = (args.len / 16, args.len % 16);
+        let mut buffer = [0.0f32; 16];
+        // One loop for whole vectors and the last: functions are much code.
+        for i in 0..args.len.div_ceil(16) {
+            let (a, b, to): (V, V, _) = if i < vectors {
+                (args.a.load(i), args.b.load(i), args.output.add(i * 16))
+            } else {
+                (args.a.load_rest(i, rest), args.b.load_rest(i, rest), buffer.as_mut_ptr())
+            };
+            binary::evaluate::<V, K>(a, b).store(to);
         }
-        let rest = args.len % 16;
-        if rest > 0 {
-            let mut buffer = [0.0f32; 16];
-            let value: V = binary::evaluate::<V, K>(args.a.load_rest(vectors, rest), args.b.load_rest(vectors, rest));
-            value.store(buffer.as_mut_ptr());
-            std::ptr::copy_nonoverlapping(buffer.as_ptr(), args.output.add(vectors * 16), rest);
-        }
+        std::ptr::copy_nonoverlapping(buffer.as_ptr(), args.output.add(vectors * 16), rest);
     }
 }

@@ -24,7 +24,6 @@ use crate::conv::grouped_row::{Channelwise, GroupedArgs};
 use crate::conv::tile::{Epilogue, Products, Store, TileArgs};
 use crate::function::lanes::Lanes;
 use crate::simd::F32x16;
-use std::hint::black_box;
 use std::marker::PhantomData;
 
 /// What an instruction set does with bytes.
@@ -165,8 +164,7 @@ pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize, const BIASED: bool>
         match (args.epilogue.store, args.residual.is_null()) {
             (Store::U8, true) => finish_pixels::<I, B, BIASED, false>(args, pixels),
             (Store::U8, false) => finish_pixels::<I, B, BIASED, true>(args, pixels),
-            // Opaque, or the compiler would write the loops out.
-            _ => finish_words::<I, BIASED>(args, black_box(pixels), black_box(B)),
+            _ => finish_words::<I, B, BIASED>(args, pixels),
         }
     }
 }
@@ -225,12 +223,12 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESID
     }
 }
 
-/// Where outputs are words: few layers have such, and a loop is little code.
+/// Where outputs are words.
 #[inline(always)]
-unsafe fn finish_words<I: Int8, const BIASED: bool>(args: &TileArgs, pixels: usize, blocks: usize) {
+unsafe fn finish_words<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: usize) {
     // SAFETY: TileFn's contract covers sums, scales, residual and output.
     unsafe {
-        for b in 0..blocks {
+        for b in 0..B {
             for p in 0..pixels {
                 let sums = biased::<I, BIASED>(args, pixels, p, b);
                 let to = args.output.add(args.output_pixels[p] + args.output_blocks[b]);
@@ -302,6 +300,7 @@ impl<I: Int8> Products for Bytes<I> {
         // SAFETY: as above.
         unsafe { <I::Float as F32x16>::prefetch_far(p) }
     }
+    // They wait for `finish_waiting`, which the tables' kernels call next.
     #[inline(always)]
     unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
         // SAFETY: TileFn's contract is the caller's.
@@ -311,7 +310,6 @@ impl<I: Int8> Products for Bytes<I> {
                     I::store_sums(sums[b][p], args.sums.add((b * P + p) * 16).cast());
                 }
             }
-            finish_waiting::<I, B, true>(args, P);
         }
     }
 }

@@ -39,7 +39,30 @@ macro_rules! instantiate {
             use $crate::int8::rows::{self, ElementArgs, MeanArgs, PlanesArgs};
             use $crate::row::PoolArgs;
 
-            $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<Bytes<$int8>, P, B>);
+            /// # Safety
+            /// As [`tile::TileFn`] says.
+            $(#[$features])?
+            pub(super) unsafe fn conv_tile<const P: usize, const B: usize>(args: &TileArgs) {
+                // SAFETY: the caller keeps TileFn's contract; the target features are those of the instructions.
+                unsafe {
+                    tile::conv_tile::<Bytes<$int8>, P, B>(args);
+                    if args.ends {
+                        finish::<B>(args, P);
+                    }
+                }
+            }
+
+            /// The epilogue: once for all numbers of pixels, since the sums wait in memory anyway.
+            ///
+            /// # Safety
+            /// As [`tile::TileFn`] says; the sums are those of the pixels.
+            #[inline(never)]
+            $(#[$features])?
+            unsafe fn finish<const B: usize>(args: &TileArgs, pixels: usize) {
+                // SAFETY: the caller's promises; the target features are those of the instructions.
+                unsafe { $crate::int8::finish_waiting::<$int8, B, true>(args, pixels) }
+            }
+
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<Bytes<$int8>>);
             $crate::table::instantiate!(@$depthwise [$(#[$features])?] Bytes<$int8>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<Bytes<$int8>, G>);
