@@ -98,6 +98,8 @@ macro_rules! shims {
                 Self::depthwise_shaped::<3>,
             ];
 
+            // There are thousands of shims.
+            #[inline(never)]
             fn called(entry: usize) -> &'static $table {
                 $crate::testing::note(entry);
                 ORIGINALS[SLOT].get().expect("nobody has a shim but of a table that was made")
