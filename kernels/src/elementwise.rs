@@ -71,9 +71,19 @@ impl Elementwise {
         Elementwise { function, a, b: None, output, clamp, kernel: kernels(&a, table)?[2] }.checked()
     }
 
-    /// The same op by another kernel for the same elements.
-    #[cfg(all(test, feature = "bf16", feature = "int8"))]
-    pub(crate) fn with_kernel(self, kernel: RowFn) -> Elementwise {
+    /// The same op of bfloat16 by the kernels of another table.
+    ///
+    /// # Panics
+    /// When it is one of f32.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn with_table(self, table: &'static crate::bf16::Bf16Table) -> Elementwise {
+        assert_eq!(self.a.layout.element(), Element::Bf16);
+        let kernel = match self.function {
+            Function::Add => table.add,
+            Function::Clamp => table.clamp,
+            Function::Affine { .. } => table.affine,
+        };
         Elementwise { kernel, ..self }
     }
 

@@ -7,10 +7,6 @@
 // Const-generic tiles are written as index loops: the compiler unrolls them into registers, which iterators would hide.
 #![allow(clippy::needless_range_loop)]
 
-// The harness of the integration tests is part of the unit tests too, and knows this crate by its name.
-#[cfg(test)]
-extern crate self as stridewise_kernels;
-
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod aligned;
@@ -23,8 +19,6 @@ pub mod denormals;
 pub mod dense;
 pub mod elementwise;
 mod error;
-#[cfg(test)]
-mod every_kernel;
 pub mod function;
 mod gemm;
 mod geometry;
@@ -44,6 +38,9 @@ mod shared;
 mod simd;
 pub mod softmax;
 mod table;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod winograd_transform;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -226,11 +226,6 @@ impl Pool {
             (_, Reduction::Maximum) => table.pool_max,
             (_, Reduction::Mean) => table.pool_mean,
         };
-        Pool::with_kernel(kernel, input, output, rows, columns)
-    }
-
-    /// As [`Pool::new`], by a kernel for the input's elements.
-    pub(crate) fn with_kernel(kernel: PoolFn, input: Geometry, output: Geometry, rows: Windows, columns: Windows) -> Result<Pool, Error> {
         let fits = matches!(input.layout, Layout::Nchw16c | Layout::Nchw32c)
             && output.layout == input.layout
             && [input.n, input.c] == [output.n, output.c]
@@ -241,6 +236,18 @@ impl Pool {
             return Err(Error::Problem { problem, reason: "the windows do not fit the buffers".into() });
         }
         Ok(Pool { kernel, input, output, rows, columns })
+    }
+
+    /// The same op of bfloat16 by the kernels of another table.
+    ///
+    /// # Panics
+    /// When it is one of f32.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn with_table(self, reduction: Reduction, table: &'static crate::bf16::Bf16Table) -> Pool {
+        assert_eq!(self.input.layout.element(), Element::Bf16);
+        let kernel = if reduction == Reduction::Maximum { table.pool_max } else { table.pool_mean };
+        Pool { kernel, ..self }
     }
 
     /// Pools. Results do not depend on the executor's number of threads.

@@ -239,38 +239,3 @@ pub(crate) unsafe fn output<V: F32x16, P: Points>(args: &OutputArgs) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::portable::Vector;
-
-    /// One axis of a transform against the convolution it stands for.
-    fn check<P: Points>() {
-        let d: Vec<f64> = (0..P::INPUTS).map(|i| ((i * i * 7 + 3) % 11) as f64 - 5.0).collect();
-        let g = [1.5, -2.25, 0.75];
-        let mut lanes = [Vector::of(0.0); 6];
-        for (lane, value) in lanes.iter_mut().zip(&d) {
-            *lane = Vector::of(*value as f32);
-        }
-        // SAFETY: the portable vector needs no instruction set.
-        let v = unsafe { P::input(&lanes) };
-        let u = kernel_transform(P::INPUTS, g);
-        let mut m = [Vector::of(0.0); 6];
-        for i in 0..P::INPUTS {
-            m[i] = Vector::of((f64::from(v[i].lane(0)) * u[i]) as f32);
-        }
-        // SAFETY: as above.
-        let y = unsafe { P::output(&m) };
-        for i in 0..P::OUTPUTS {
-            let expected: f64 = (0..3).map(|k| d[i + k] * g[k]).sum();
-            assert!((f64::from(y[i].lane(0)) - expected).abs() < 1e-4, "{i}: {} instead of {expected}", y[i].lane(0));
-        }
-    }
-
-    #[test]
-    fn the_transforms_compute_a_convolution() {
-        check::<F4>();
-        check::<F2>();
-    }
-}

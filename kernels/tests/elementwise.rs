@@ -169,7 +169,22 @@ fn slices_of_other_lengths_are_refused() {
     }
 }
 
-/// Infinite logits, rows of one element, and a length that is no multiple of the width.
+/// Differences as large as make e^x vanish, to within a unit of the last place.
+#[test]
+fn softmax_is_that_of_f64() {
+    for i in 0..7000 {
+        let x = -0.1 * i as f32;
+        let mut row = [x, 0.0];
+        softmax::softmax_rows(&mut row, 2);
+        let exponential = f64::from(x).exp();
+        for (found, exact) in row.into_iter().zip([exponential / (1.0 + exponential), 1.0 / (1.0 + exponential)]) {
+            let exact = exact as f32;
+            assert!(found.to_bits().abs_diff(exact.to_bits()) <= 1, "{x}: {found}, not {exact}");
+        }
+    }
+}
+
+/// NaN and infinite logits, rows of one element, and a length that is no multiple of the width.
 #[test]
 fn softmax_of_special_rows() {
     let row = |values: &[f32]| {
@@ -182,6 +197,10 @@ fn softmax_of_special_rows() {
     assert_eq!(row(&[f32::MAX, f32::MIN]), [1.0, 0.0]);
     assert!(row(&[f32::INFINITY, 0.0]).iter().any(|v| v.is_nan()));
     assert!(row(&[f32::NEG_INFINITY; 2]).iter().all(|v| v.is_nan()));
+    let mut rows = [1000.0, -1000.0, 1000.0, f32::NAN, 0.0, 0.0];
+    softmax::softmax_rows(&mut rows, 3);
+    assert_eq!(rows[..3], [0.5, 0.0, 0.5]);
+    assert!(rows[3..].iter().all(|v| v.is_nan()));
     let mut ragged = [1.0, 1.0, 7.0];
     softmax::softmax_rows(&mut ragged, 2);
     assert_eq!(ragged, [0.5, 0.5, 7.0]);

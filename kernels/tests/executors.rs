@@ -3,11 +3,14 @@
 mod harness;
 
 use harness::{Guarded, Threads, bits, buffer_of, dense_of, noise};
-use std::sync::Arc;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
+use stridewise_kernels::testing::{share_out, share_out_rows};
 use stridewise_kernels::{ConvProblem, Error, Executor, Geometry, Halo, Inline, KernelTable, Layout, MAX_THREADS, layout};
 
 /// Promises some number of parts and calls others.
@@ -47,6 +50,21 @@ impl Executor for Fickle {
 
     fn run(&self, part: &(dyn Fn(usize) + Sync)) {
         (0..7).for_each(part);
+    }
+}
+
+/// Goes on after a part panicked.
+struct Swallower;
+
+impl Executor for Swallower {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+        for index in 0..3 {
+            let _ = catch_unwind(AssertUnwindSafe(|| part(index)));
+        }
     }
 }
 
@@ -167,6 +185,71 @@ fn parts_left_out_are_an_error() {
             (Liar::new(usize::MAX, 0..5), MAX_THREADS, 5),
         ] {
             assert_eq!(run(&executor).map(|_| ()), Err(Error::Executor { expected, finished }), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_panicked_is_not_finished() {
+    let result = share_out(&Swallower, 3, &|piece| assert_ne!(piece, 1, "meant to panic"));
+    assert_eq!(result, Err(Error::Executor { expected: 3, finished: 2 }));
+}
+
+/// On no more threads than there are lists of pieces, which are 64, and on more; fewer pieces than threads, and none.
+#[test]
+fn every_piece_is_taken_once() {
+    for threads in [1, 2, 5, 67] {
+        for total in [0, 1, 7, 100] {
+            let taken: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
+            let count = |index: usize| {
+                taken[index].fetch_add(1, Ordering::Relaxed);
+            };
+            share_out(&Threads(threads), total, &count).unwrap();
+            let lengths = Mutex::new(Vec::new());
+            let rows = |rows: Range<usize>| {
+                lengths.lock().unwrap().push(rows.len());
+                rows.for_each(count);
+            };
+            share_out_rows(&Threads(threads), total, &rows).unwrap();
+            assert!(taken.into_iter().all(|count| count.into_inner() == 2), "{threads} threads, {total} pieces");
+            let lengths = lengths.into_inner().unwrap();
+            let (shortest, longest) = (lengths.iter().min().unwrap_or(&0), lengths.iter().max().unwrap_or(&0));
+            assert!(shortest + 1 >= *longest, "{threads} threads, {total} rows: {lengths:?}");
+        }
+    }
+}
+
+/// What is done twice is added twice to a residual that the output itself is.
+#[test]
+fn every_piece_of_a_convolution_is_done_once() {
+    let cases = [
+        ("n2c20h6w7o70k3p1", Algorithm::Direct),
+        ("n2c20h6w7o70k3p1", Algorithm::Im2colGemm),
+        ("n2c40h9w7o70k3p1", Algorithm::Winograd(Winograd::F2)),
+        ("n2c40h9w7o70k3p1", Algorithm::Winograd(Winograd::F4)),
+        ("n2c40h6w7o40k3p1g40", Algorithm::Depthwise),
+        ("n2c40h6w7o40k3p1g10", Algorithm::Grouped),
+    ];
+    let table = *KernelTable::all().last().unwrap();
+    for (text, algorithm) in cases {
+        let p: ConvProblem = text.parse().unwrap();
+        let [oh, ow] = p.output();
+        let from = Geometry::new(Layout::Nchw16c, [p.n, p.c, p.h, p.w], algorithm.required_halo(&p)).unwrap();
+        let to = blocked([p.n, p.oc, oh, ow]);
+        let (input, weight, addend) = (noise(1, p.n * p.c * p.h * p.w), noise(2, p.weight_len()), noise(3, p.n * p.oc * oh * ow));
+        let (input, addend) = (buffer_of(&from, &input), buffer_of(&to, &addend));
+        let packed = Arc::new(PackedWeights::pack(table, &p, algorithm, Layout::Nchw16c, &weight, None, &Inline).unwrap());
+        let run = |threads: usize, in_place: bool| {
+            let conv = Conv::new(p, algorithm, from, to, Some(to), packed.clone(), NO_BOUNDS, threads).unwrap();
+            let mut output = Guarded::of(&addend);
+            let mut scratch = Guarded::filled(conv.scratch_per_thread() * threads, f32::NAN);
+            let residual = if in_place { Residual::InPlace } else { Residual::Buffer(&addend) };
+            conv.run(&Threads(threads), &input, residual, &mut output, &mut scratch).unwrap();
+            bits(&dense_of(&to, &output))
+        };
+        let expected = run(1, false);
+        for threads in [1, 2, 5, 67] {
+            assert!(run(threads, true) == expected, "{algorithm:?} {text} on {threads} threads");
         }
     }
 }

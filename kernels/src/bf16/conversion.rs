@@ -35,9 +35,11 @@ impl Bf16Conversion {
         Err(Error::Problem { problem, reason: "the buffers are not f32 and bf16 of one shape".into() })
     }
 
-    /// The same conversion by another kernel.
-    #[cfg(test)]
-    pub(crate) fn with_kernel(self, kernel: RowFn) -> Bf16Conversion {
+    /// The same conversion by the kernels of another table.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn with_table(self, table: &'static super::Bf16Table) -> Bf16Conversion {
+        let kernel = if self.output.layout.element() == Element::Bf16 { table.narrow } else { table.widen };
         Bf16Conversion { kernel, ..self }
     }
 

@@ -14,7 +14,7 @@ mod table;
 pub use conversion::Bf16Conversion;
 pub use table::Bf16Table;
 pub(crate) use table::instantiate;
-#[cfg(test)]
+#[cfg(feature = "testing")]
 pub(crate) use table::row_entry;
 
 use crate::conv::grouped_row::{Channelwise, GroupedArgs};

@@ -17,7 +17,7 @@ pub use conversion::{Dequantize, Quantize, quantize_value};
 pub use ops::{QuantizedAdd, QuantizedPool};
 pub use table::Int8Table;
 pub(crate) use table::instantiate;
-#[cfg(test)]
+#[cfg(feature = "testing")]
 pub(crate) use table::row_entry;
 
 use crate::conv::grouped_row::{Channelwise, GroupedArgs};

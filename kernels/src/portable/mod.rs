@@ -34,17 +34,6 @@ macro_rules! lanes {
     }};
 }
 
-#[cfg(test)]
-impl Vector<FMA> {
-    pub(crate) fn of(value: f32) -> Self {
-        Vector([value; 16])
-    }
-
-    pub(crate) fn lane(&self, index: usize) -> f32 {
-        self.0[index]
-    }
-}
-
 impl<const FMA: bool> F32x16 for Vector<FMA> {
     const REGISTERS: usize = 4;
     const OPERANDS_IN_MEMORY: bool = false;

@@ -4,178 +4,16 @@ use super::convolutions::tile_of;
 use super::harness::bytes::{byte_buffer_of, byte_noise, bytes_of, exact_sums, requantized};
 use super::harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of};
 use super::harness::{Guarded, buffer_of, dense_of, noise};
-use crate::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
-use crate::conv::grouped_row::{GROUPS, GroupedArgs, GroupedFn, GroupedKernels, SHAPES, TILE};
-use crate::conv::tile::{MAX_BLOCKS, MAX_PIXELS, TileArgs, TileFn, Tiles};
-use crate::conv::{Algorithm, Conv, PackedWeights, Requantize, Residual};
-use crate::elementwise::Elementwise;
-use crate::int8::rows::{ElementArgs, MeanArgs, PlanesArgs};
-use crate::int8::{Dequantize, Int8Table, Quantize, QuantizedAdd, QuantizedPool, quantize_value};
-use crate::pool::{Pool, Reduction, Windows};
-use crate::row::{PoolArgs, RowArgs};
-use crate::table::{by_pixels, conv_entry, depthwise_entry, groups_entry};
-use crate::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use stridewise_kernels::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Requantize, Residual};
+use stridewise_kernels::elementwise::Elementwise;
+use stridewise_kernels::int8::{Dequantize, Int8Table, Quantize, QuantizedAdd, QuantizedPool, quantize_value};
+use stridewise_kernels::pool::{Pool, Reduction, Windows};
+use stridewise_kernels::testing::{GROUPS, SHAPES, TILE, bf16, int8, take_calls};
+use stridewise_kernels::{ConvProblem, Geometry, Halo, Inline, Isa, Kernel, KernelTable, Layout, reference};
 
 const NO_BOUNDS: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
-
-thread_local! {
-    /// The tables that the counting ones stand for.
-    static INT8: Cell<&'static Int8Table> = const { Cell::new(&crate::portable::int8::baseline::TABLE) };
-    static BF16: Cell<&'static Bf16Table> = const { Cell::new(&crate::portable::bf16::baseline::TABLE) };
-    /// Entries of the table, in the order of their calls.
-    static CALLS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Counting kernels of one format: of tiles and of rows of groups.
-macro_rules! counting_convolutions {
-    ($original:ident) => {
-        fn called(entry: usize) {
-            CALLS.with_borrow_mut(|calls| calls.push(entry));
-        }
-
-        pub unsafe fn conv<const P: usize, const B: usize>(args: &TileArgs) {
-            called(conv_entry(P, B));
-            unsafe { ($original.get().conv_tile.kernels[B - 1][P - 1])(args) }
-        }
-
-        pub unsafe fn depthwise_any(args: &GroupedArgs) {
-            called(depthwise_entry(0));
-            unsafe { ($original.get().grouped.depthwise_any)(args) }
-        }
-
-        pub unsafe fn depthwise_shaped<const I: usize>(args: &GroupedArgs) {
-            called(depthwise_entry(1 + I));
-            unsafe { ($original.get().grouped.depthwise_shaped[I])(args) }
-        }
-
-        pub unsafe fn groups<const I: usize>(args: &GroupedArgs) {
-            called(groups_entry(I));
-            unsafe { ($original.get().grouped.groups[I])(args) }
-        }
-
-        pub static TILES: [&[TileFn; MAX_PIXELS]; MAX_BLOCKS] =
-            [by_pixels!(32, conv, 1), by_pixels!(32, conv, 2), by_pixels!(32, conv, 3), by_pixels!(32, conv, 4)];
-
-        static DEPTHWISE: [GroupedFn; SHAPES.len()] =
-            [depthwise_shaped::<0>, depthwise_shaped::<1>, depthwise_shaped::<2>, depthwise_shaped::<3>];
-
-        /// As many kernels as a table has.
-        pub fn grouped(original: &GroupedKernels) -> GroupedKernels {
-            let depthwise_shaped = &DEPTHWISE[..original.depthwise_shaped.len()];
-            GroupedKernels { depthwise_any, depthwise_shaped, groups: [groups::<0>, groups::<1>] }
-        }
-
-        /// As many tiles as a table has.
-        pub fn tiles(original: Tiles) -> Tiles {
-            // Tests end soon; a table must live for ever.
-            let rows = original.kernels.iter().zip(TILES).map(|(row, all)| &all[..row.len()]);
-            Tiles { kernels: Box::leak(rows.collect::<Vec<_>>().into_boxed_slice()), ..original }
-        }
-    };
-}
-
-// SAFETY (all blocks of these functions): the caller keeps the contract of the kernel that the function stands for.
-#[allow(clippy::undocumented_unsafe_blocks)]
-mod int8 {
-    use super::*;
-    use crate::int8::row_entry;
-
-    counting_convolutions!(INT8);
-
-    pub unsafe fn pool_max(args: &PoolArgs) {
-        called(row_entry(0));
-        unsafe { (INT8.get().pool_max)(args) }
-    }
-
-    pub unsafe fn pool_mean(args: &MeanArgs) {
-        called(row_entry(1));
-        unsafe { (INT8.get().pool_mean)(args) }
-    }
-
-    pub unsafe fn add(args: &ElementArgs) {
-        called(row_entry(2));
-        unsafe { (INT8.get().add)(args) }
-    }
-
-    pub unsafe fn quantize(args: &ElementArgs) {
-        called(row_entry(3));
-        unsafe { (INT8.get().quantize)(args) }
-    }
-
-    pub unsafe fn dequantize(args: &ElementArgs) {
-        called(row_entry(4));
-        unsafe { (INT8.get().dequantize)(args) }
-    }
-
-    pub unsafe fn quantize_planes(args: &PlanesArgs) {
-        called(row_entry(5));
-        unsafe { (INT8.get().quantize_planes)(args) }
-    }
-
-    /// Kernels that count for this thread, then do what those of `original` do.
-    pub fn counting(original: &'static Int8Table) -> &'static Int8Table {
-        INT8.set(original);
-        Box::leak(Box::new(Int8Table {
-            isa: original.isa,
-            name: original.name,
-            offset: original.offset,
-            conv_tile: tiles(original.conv_tile),
-            grouped: grouped(&original.grouped),
-            pool_max,
-            pool_mean,
-            add,
-            quantize,
-            dequantize,
-            quantize_planes,
-            chain: original.chain,
-            chains: original.chains,
-        }))
-    }
-}
-
-// SAFETY (all blocks of these functions): as above.
-#[allow(clippy::undocumented_unsafe_blocks)]
-mod bf16 {
-    use super::*;
-    use crate::bf16::row_entry;
-
-    counting_convolutions!(BF16);
-
-    pub unsafe fn pool<const I: usize>(args: &PoolArgs) {
-        called(row_entry(I));
-        let table = BF16.get();
-        unsafe { [table.pool_max, table.pool_mean][I](args) }
-    }
-
-    pub unsafe fn row<const I: usize>(args: &RowArgs) {
-        called(row_entry(2 + I));
-        let table = BF16.get();
-        unsafe { [table.add, table.clamp, table.affine, table.narrow, table.widen][I](args) }
-    }
-
-    /// Kernels that count for this thread, then do what those of `original` do.
-    pub fn counting(original: &'static Bf16Table) -> &'static Bf16Table {
-        BF16.set(original);
-        Box::leak(Box::new(Bf16Table {
-            isa: original.isa,
-            name: original.name,
-            dot_products: original.dot_products,
-            conv_tile: tiles(original.conv_tile),
-            grouped: grouped(&original.grouped),
-            pool_max: pool::<0>,
-            pool_mean: pool::<1>,
-            add: row::<0>,
-            clamp: row::<1>,
-            affine: row::<2>,
-            narrow: row::<3>,
-            widen: row::<4>,
-            chain: original.chain,
-            chains: original.chains,
-        }))
-    }
-}
 
 /// The problems that need a kernel of convolution, and none that another kernel has a part in.
 fn problems(kernel: &Kernel) -> Vec<(String, Algorithm, bool)> {
@@ -225,7 +63,7 @@ fn convolve_bytes(table: &'static Int8Table, (text, algorithm, blocked): &(Strin
     let sums = exact_sums(&p, &input, 7, &weight, &bias);
     for (i, found) in bytes_of(&to, &output).into_iter().enumerate() {
         let expected = requantized(sums[i], i / (oh * ow) % p.oc, &requantize, Some((residual[i], 11)), 11);
-        assert_eq!(found, expected, "{} {algorithm:?} {text}: output {i}", table.name);
+        assert_eq!(found, expected, "{} {algorithm:?} {text}: output {i}", table.name());
     }
 }
 
@@ -292,10 +130,10 @@ fn every_kernel_of_bytes_is_called_and_right() {
     for original in Int8Table::all() {
         let table = int8::counting(original);
         assert_eq!(table.kernels(), original.kernels());
-        for (entry, kernel) in original.entries() {
-            CALLS.take();
+        for (entry, kernel) in int8::entries(original) {
+            take_calls();
             exercise_bytes(&kernel, table);
-            let mut calls = CALLS.take();
+            let mut calls = take_calls();
             calls.dedup();
             assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);
         }
@@ -325,7 +163,7 @@ fn convolve_bf16(table: &'static Bf16Table, (text, algorithm, blocked): &(String
     for ((value, exact), magnitude) in halves_of(&to, &output).iter().zip(exact).zip(magnitude) {
         let bound = exact.abs() / 256.0 + 600.0 * f64::from(f32::EPSILON) * magnitude;
         let error = (f64::from(*value) - exact).abs();
-        assert!(error <= bound, "{} {algorithm:?} {text}: {value}, not {exact}", table.name);
+        assert!(error <= bound, "{} {algorithm:?} {text}: {value}, not {exact}", table.name());
     }
 }
 
@@ -349,8 +187,9 @@ fn exercise_bf16(kernel: &Kernel, table: &'static Bf16Table) {
             let mut output = Guarded::filled(to.len(), f32::NAN);
             let (rows, columns) = (Windows::adaptive(2, 1).unwrap(), Windows::sliding(6, [2, 2], [0, 0], 3, true).unwrap());
             let mean = kernel.family == "bf16_pool_mean";
-            let pool = if mean { table.pool_mean } else { table.pool_max };
-            Pool::with_kernel(pool, halves, to, rows, columns).unwrap().run(&Inline, &from, &mut output).unwrap();
+            let reduction = if mean { Reduction::Mean } else { Reduction::Maximum };
+            let pool = Pool::new(reduction, halves, to, rows, columns, any).unwrap().with_table(reduction, table);
+            pool.run(&Inline, &from, &mut output).unwrap();
             assert_halves_are_zero(&to, &output, &kernel.name);
             for (i, found) in halves_of(&to, &output).into_iter().enumerate() {
                 let [p, q, r, s] = [0, 1, 6, 7].map(|at| a[i / 3 * 12 + i % 3 * 2 + at]);
@@ -360,17 +199,17 @@ fn exercise_bf16(kernel: &Kernel, table: &'static Bf16Table) {
             return;
         }
         "bf16_add" => {
-            let op = Elementwise::add(halves, halves, halves, bounds, any).unwrap().with_kernel(table.add);
+            let op = Elementwise::add(halves, halves, halves, bounds, any).unwrap().with_table(table);
             op.run(&Inline, &from, Some(&second), &mut output).unwrap();
             a.iter().zip(&b).map(|(a, b)| nearest((a + b).clamp(bounds.0, bounds.1))).collect()
         }
         "bf16_clamp" => {
-            let op = Elementwise::clamp(halves, halves, bounds, any).unwrap().with_kernel(table.clamp);
+            let op = Elementwise::clamp(halves, halves, bounds, any).unwrap().with_table(table);
             op.run(&Inline, &from, None, &mut output).unwrap();
             a.iter().map(|x| nearest(x.clamp(bounds.0, bounds.1))).collect()
         }
         "bf16_affine" => {
-            let op = Elementwise::affine(halves, halves, &scale, &shift, bounds, any).unwrap().with_kernel(table.affine);
+            let op = Elementwise::affine(halves, halves, &scale, &shift, bounds, any).unwrap().with_table(table);
             op.run(&Inline, &from, None, &mut output).unwrap();
             let affine = |(i, x): (usize, &f32)| nearest(x.mul_add(scale[i / 12 % 40], shift[i / 12 % 40]).clamp(bounds.0, bounds.1));
             a.iter().enumerate().map(affine).collect()
@@ -383,13 +222,13 @@ fn exercise_bf16(kernel: &Kernel, table: &'static Bf16Table) {
             {
                 wide[i * 11] = f32::from_bits(bits);
             }
-            let op = Bf16Conversion::new(floats, halves, any).unwrap().with_kernel(table.narrow);
+            let op = Bf16Conversion::new(floats, halves, any).unwrap().with_table(table);
             op.run(&Inline, &buffer_of(&floats, &wide), &mut output).unwrap();
             wide.iter().map(|x| nearest(*x)).collect()
         }
         "bf16_widen" => {
             let mut output = Guarded::filled(floats.len(), f32::NAN);
-            let op = Bf16Conversion::new(halves, floats, any).unwrap().with_kernel(table.widen);
+            let op = Bf16Conversion::new(halves, floats, any).unwrap().with_table(table);
             op.run(&Inline, &from, &mut output).unwrap();
             assert_eq!(dense_of(&floats, &output), a, "{}", kernel.name);
             return;
@@ -405,10 +244,10 @@ fn every_kernel_of_bf16_is_called_and_right() {
     for original in Bf16Table::all() {
         let table = bf16::counting(original);
         assert_eq!(table.kernels(), original.kernels());
-        for (entry, kernel) in original.entries() {
-            CALLS.take();
+        for (entry, kernel) in bf16::entries(original) {
+            take_calls();
             exercise_bf16(&kernel, table);
-            let mut calls = CALLS.take();
+            let mut calls = take_calls();
             calls.dedup();
             assert_eq!(calls, [entry], "{}: other kernels or none were called", kernel.name);
         }
@@ -428,24 +267,22 @@ fn names_of_kernels_are_unique() {
 #[test]
 fn chains_of_bytes_do_every_product() {
     for table in Int8Table::all() {
-        // SAFETY: `Int8Table::all` gives tables of available instruction sets only.
-        let found = unsafe { (table.chain)(3) };
-        let offset = 10 * table.offset;
+        let found = int8::chains(table, 3);
+        let offset = 10 * int8::offset(table);
         let word = 16 + 9 + 4 + 1 - offset;
         // Chains of vectors begin with their numbers, those of tiles with zeros.
-        let first = |i| if table.conv_tile.by_runs.is_some() { 0 } else { i };
-        let expected: i32 = (0..table.chains as i32).map(|i| 16 * (first(i) + 3 * word)).sum();
-        assert_eq!(found, expected, "{table:?}");
+        let first = |i| if found.numbered { i } else { 0 };
+        let expected: i32 = (0..found.count as i32).map(|i| 16 * (first(i) + 3 * word)).sum();
+        assert_eq!(found.sum, expected, "{table:?}");
     }
 }
 
 #[test]
 fn chains_of_bf16_do_every_product() {
     for table in Bf16Table::all() {
-        // SAFETY: `Bf16Table::all` gives tables of available instruction sets only.
-        let found = unsafe { (table.chain)(3) };
-        let first = |i| if table.conv_tile.by_runs.is_some() { 0 } else { i };
-        let expected: f32 = (0..table.chains).map(|i| 16.0 * (first(i) as f32 + 3.0 * 4.25)).sum();
-        assert_eq!(found, expected, "{table:?}");
+        let found = bf16::chains(table, 3);
+        let first = |i| if found.numbered { i } else { 0 };
+        let expected: f32 = (0..found.count).map(|i| 16.0 * (first(i) as f32 + 3.0 * 4.25)).sum();
+        assert_eq!(found.sum, expected, "{table:?}");
     }
 }

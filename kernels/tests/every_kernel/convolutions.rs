@@ -2,13 +2,13 @@
 
 use super::harness::{Guarded, assert_borders_are_zero, buffer_of, dense_of, noise};
 use super::{blocked, count_problem};
-use crate::conv::grouped_row::{GROUPS, SHAPES, TILE};
-use crate::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
-use crate::{ConvProblem, Geometry, Inline, Kernel, KernelTable, Layout, reference};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
+use stridewise_kernels::testing::{GROUPS, SHAPES, TILE};
+use stridewise_kernels::{ConvProblem, Geometry, Inline, Kernel, KernelTable, Layout, reference};
 
 /// What is added, and the bounds of the activation.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -90,7 +90,7 @@ fn convolve(table: &'static KernelTable, text: &str, algorithm: Algorithm, layou
             assert!(
                 error <= 600.0 * f64::from(f32::EPSILON) * (magnitude[i] + add.abs()),
                 "{} {algorithm:?} {layout:?} {epilogue:?} {text}: output {i} is {value}, not {expected}",
-                table.name
+                table.name()
             );
         }
         all.extend(found);

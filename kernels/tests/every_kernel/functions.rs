@@ -2,11 +2,10 @@
 
 use super::harness::{Guarded, buffer_of, dense_of, for_each, noise};
 use super::{blocked, count_problem};
-use crate::blocked::{Channels, Resample};
-use crate::function::lane_sums::LaneSumsArgs;
-use crate::function::reduce::{NormalizeArgs, REDUCTIONS, ReduceArgs};
-use crate::resize::{AxisMap, Coordinates, Interpolation, Rule};
-use crate::{Binary, Inline, Kernel, KernelTable, Unary};
+use stridewise_kernels::blocked::{Channels, Resample};
+use stridewise_kernels::dense::{Combine, Map};
+use stridewise_kernels::resize::{AxisMap, Coordinates, Interpolation, Rule};
+use stridewise_kernels::{Binary, Inline, Kernel, KernelTable, Unary, testing};
 
 /// The function of a kernel's name, `unary-silu-avx512`.
 fn function_of(kernel: &Kernel) -> &str {
@@ -56,11 +55,11 @@ pub(super) fn unary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
         (Unary::FakeQuantize { step: 0.125, low: -2.0, high: 3.0 }, |x| (x / 0.125).round_ties_even().clamp(-2.0, 3.0) * 0.125),
     ];
     let (function, exact) =
-        functions.into_iter().find(|(f, _)| f.kernel().0.name() == function_of(kernel)).unwrap_or_else(|| panic!("{}", kernel.name));
+        functions.into_iter().find(|(f, _)| testing::unary_name(*f) == function_of(kernel)).unwrap_or_else(|| panic!("{}", kernel.name));
     // Two whole vectors and a part of one.
     let input: Vec<f32> = noise(9, 37).into_iter().map(|x| x + 1e-3).collect();
     let mut output = Guarded::filled(37, f32::NAN);
-    crate::dense::Map::new(function, 37, table).run(&Inline, &Guarded::of(&input), &mut output).unwrap();
+    Map::new(function, 37, table).run(&Inline, &Guarded::of(&input), &mut output).unwrap();
     count_problem();
     // Numbers below 1 have more bits in an f16 than 1 has, and a bf16 has eight.
     let tolerance = match function {
@@ -87,11 +86,11 @@ fn erf(x: f64) -> f64 {
 }
 
 pub(super) fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
-    let function = *Binary::ALL.iter().find(|f| f.name() == function_of(kernel)).expect("a function of this name");
+    let function = *Binary::ALL.iter().find(|f| testing::binary_name(**f) == function_of(kernel)).expect("a function of this name");
     let (mut a, mut b) = (noise(10, 37), noise(11, 37));
     (a[3], b[3], a[5], b[6]) = (0.5, 0.5, 0.0, 0.0);
     let mut output = Guarded::filled(37, f32::NAN);
-    let op = crate::dense::Combine::new(function, &[37], &[37], Unary::Identity, table).unwrap();
+    let op = Combine::new(function, &[37], &[37], Unary::Identity, table).unwrap();
     op.run(&Inline, &Guarded::of(&a), &Guarded::of(&b), &mut output).unwrap();
     count_problem();
     let truth = |t: bool| f32::from(u8::from(t));
@@ -127,45 +126,33 @@ pub(super) fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
             Binary::And => truth(a != 0.0 && b != 0.0),
             Binary::Or => truth(a != 0.0 || b != 0.0),
             Binary::Xor => truth((a != 0.0) != (b != 0.0)),
+            other => panic!("{other:?} has no definition here"),
         };
         assert!(y == plain || (y.is_nan() && plain.is_nan()), "{}: {y} of {a} and {b}, not {plain}", kernel.name);
     }
     output.to_vec()
 }
 
-/// Rows of some lengths, called straight: the ops that use these kernels need several of them.
+/// Rows of some lengths, without an op: those that use these kernels need several of them.
 pub(super) fn reduce(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     let mut found = Vec::new();
     for len in [1, 16, 37, 2100] {
         let input = Guarded::of(&noise(12, len));
         let (scale, shift) = (Guarded::of(&noise(13, len)), Guarded::of(&noise(14, len)));
         let mut output = Guarded::filled(len, f32::NAN);
-        let args = ReduceArgs { input: input.as_ptr(), len, shift: 0.25, output: output.as_mut_ptr() };
         count_problem();
         let wide = || input.iter().map(|x| f64::from(*x));
         if kernel.family == "normalize" {
-            let args = NormalizeArgs {
-                input: input.as_ptr(),
-                output: output.as_mut_ptr(),
-                len,
-                mean: 0.25,
-                factor: 0.75,
-                scale: scale.as_ptr(),
-                shift: shift.as_ptr(),
-                step: 16,
-            };
-            // SAFETY: the table is of an available instruction set; all buffers have `len` elements.
-            unsafe { (table.functions.normalize)(&args) };
+            testing::normalize(table, &input, [0.25, 0.75], &scale, &shift, &mut output);
             for i in 0..len {
                 assert_eq!(output[i], ((input[i] - 0.25) * 0.75).mul_add(scale[i], shift[i]), "{}", kernel.name);
             }
             found.extend_from_slice(&output);
             continue;
         }
-        let index = REDUCTIONS.iter().position(|name| *name == function_of(kernel)).expect("a reduction of this name");
-        // SAFETY: the table is of an available instruction set; both buffers have `len` elements.
-        let value = unsafe { (table.functions.reduce[index])(&args) };
-        let exact: f64 = match REDUCTIONS[index] {
+        let name = function_of(kernel);
+        let value = testing::reduce(table, name, &input, 0.25, &mut output);
+        let exact: f64 = match name {
             "sum" => wide().sum(),
             "max" => wide().fold(f64::NEG_INFINITY, f64::max),
             "deviation" => wide().map(|x| (x - 0.25).powi(2)).sum(),
@@ -174,7 +161,7 @@ pub(super) fn reduce(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
         };
         assert!((f64::from(value) - exact).abs() <= 1e-6 * len as f64, "{}: {value}, not {exact}", kernel.name);
         found.push(value);
-        if REDUCTIONS[index] == "exp_sum" {
+        if name == "exp_sum" {
             assert!(input.iter().zip(&*output).all(|(x, e)| (e - (x - 0.25).exp()).abs() <= 1e-6 * e), "{}", kernel.name);
             found.extend_from_slice(&output);
         }
@@ -191,7 +178,7 @@ pub(super) fn blend(table: &'static KernelTable) -> Vec<f32> {
     op.run(&Inline, &[&buffer_of(&a, &x), &buffer_of(&b, &y)], &mut output).unwrap();
     count_problem();
     let found = dense_of(&to, &output);
-    assert_eq!(found, [x, y].concat(), "{}", table.name);
+    assert_eq!(found, [x, y].concat(), "{}", table.name());
     found
 }
 
@@ -218,32 +205,23 @@ pub(super) fn resample(table: &'static KernelTable) -> Vec<f32> {
         let at = |y: usize, x: usize| f64::from(input[(c * 3 + y) * 4 + x]);
         let exact = (at(y0, x0) * (1.0 - u) + at(y0, x1) * u) * (1.0 - v) + (at(y1, x0) * (1.0 - u) + at(y1, x1) * u) * v;
         let value = f64::from(*values.next().unwrap());
-        assert!((value - exact).abs() <= 1e-6, "{}: {value}, not {exact}", table.name);
+        assert!((value - exact).abs() <= 1e-6, "{}: {value}, not {exact}", table.name());
     });
     found
 }
 
-/// Sums over a plane, of numbers or of squares; called straight, since normalising needs both.
+/// Sums over a plane, of numbers or of squares; without an op, since normalising needs both.
 pub(super) fn lane_sums(table: &'static KernelTable, index: usize) -> Vec<f32> {
     let g = blocked([1, 16, 5, 7]);
     let input = noise(18, 16 * 35);
     let (buffer, shift) = (buffer_of(&g, &input), Guarded::of(&noise(19, 16)));
     let mut output = Guarded::filled(16, f32::NAN);
-    let args = LaneSumsArgs {
-        input: buffer[g.offset(0, 0, 0, 0)..].as_ptr(),
-        row_stride: g.row_stride(),
-        rows: 5,
-        count: 7,
-        shift: shift.as_ptr(),
-        output: output.as_mut_ptr(),
-    };
-    // SAFETY: the table is of an available instruction set; the rows are those of the buffer.
-    unsafe { (table.functions.lane_sums[index])(&args) };
+    testing::lane_sums(table, index == 1, (&g, &buffer), &shift, &mut output);
     count_problem();
     for (c, value) in output.iter().enumerate() {
         let values = input[c * 35..][..35].iter().map(|x| f64::from(*x));
         let exact: f64 = if index == 0 { values.sum() } else { values.map(|x| (x - f64::from(shift[c])).powi(2)).sum() };
-        assert!((f64::from(*value) - exact).abs() <= 1e-5, "{}: {value}, not {exact}", table.name);
+        assert!((f64::from(*value) - exact).abs() <= 1e-5, "{}: {value}, not {exact}", table.name());
     }
     output.to_vec()
 }
