@@ -1,5 +1,5 @@
 //! Stridewise runs convolutional networks on a CPU, inside your program: those of the ResNet, VGG and MobileNetV2 families from their
-//! weights, and any other from an ONNX file.
+//! weights, and others from ONNX files.
 //!
 //! ```
 //! use stridewise::{Arch, Model, SessionOptions, Tensor};
