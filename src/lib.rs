@@ -1,5 +1,5 @@
 //! Stridewise runs convolutional networks on a CPU, inside your program: those of the ResNet, VGG and MobileNetV2 families from their
-//! weights, and any other from an ONNX file.
+//! weights, and others from ONNX files.
 //!
 //! ```
 //! use stridewise::{Arch, Model, SessionOptions, Tensor};
@@ -18,13 +18,24 @@
 //! [`Model::session`] decides, packs and allocates everything for one input shape; after that, [`Session::run_into`] allocates
 //! nothing.
 //!
-//! - Results have the same bits for any number of threads and on every instruction set of a machine.
+//! - In f32 and int8, results have the same bits for any number of threads and on every instruction set of a machine.
 //! - Every size is checked, and held against [`SessionOptions::max_memory`], before memory is asked for. Every [`Error`] names the
 //!   file, tensor, node or argument that is to blame, what was expected and what was found.
 //! - [`Numerics`] chooses between Winograd convolution where it is faster, and direct summation alone.
 //!
-//! Features: `onnx` reads ONNX files, `vision` decodes JPEG and PNG files, `npy` reads and writes NumPy's arrays, `builtin-model` embeds a CIFAR-10 network,
-//! and `cli`, the default, is the program with all of them. A library needs none.
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `cli` (default) | the program; turns on `bf16`, `int8`, `vision`, `onnx`, `packed`, `npy` and `builtin-model` |
+//! | `bf16`, `int8` | the kernels of `Precision::Bf16` and `Precision::Int8` |
+//! | `vision` | JPEG and PNG decoding |
+//! | `onnx` | ONNX files: `Model::from_onnx` |
+//! | `packed` | packed networks: `Model::save_packed`, `Model::from_packed` |
+//! | `ndarray` | views of the arrays of crate `ndarray`, and of tensors as such arrays |
+//! | `affinity` | threads bound to cores, `ThreadPool::pinned` |
+//! | `npy` | NumPy `.npy` files in and out of `Tensor` |
+//! | `builtin-model` | the embedded CIFAR-10 ResNet-20, `Model::builtin` |
+//!
+//! A library needs none of them: without, it computes in f32 with weights from safetensors files.
 #![deny(unsafe_code)]
 
 pub mod atomic_file;

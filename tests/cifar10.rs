@@ -1,5 +1,5 @@
-//! Trained weights on real images. The images are not part of the project: set `STRIDEWISE_DATA` to a folder that has
-//! `cifar10/` (as described in docs/src/testing.md), or keep it at `../shared/data`; without it these tests say so and pass.
+//! Trained weights on real images. The images are not part of the project: `STRIDEWISE_DATA` names a folder that has `cifar10/`, by
+//! default `../shared/data`. What must be there is in docs/src/testing.md; tests that need what is not there say so and pass.
 #![cfg(all(feature = "npy", feature = "builtin-model"))]
 
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ fn the_built_in_model_reaches_the_accuracy_of_its_training_log_as_f16_and_as_f32
     let half = top1(&Model::builtin().unwrap());
     println!("built-in model: log {logged}, f16 weights {half}");
     assert!((half - logged).abs() <= 0.001, "f16 weights: {half}, log {logged}");
-    let single = data.join("../../train/resnet20_cifar10.safetensors");
+    let single = data.join("resnet20_cifar10.safetensors");
     if !single.is_file() {
         println!("f32 weights skipped: {} is not there", single.display());
         return;

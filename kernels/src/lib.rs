@@ -1,8 +1,8 @@
 //! Convolution, pooling and GEMM kernels for AVX2, AVX-512, NEON and portable Rust, chosen at run time.
 //!
 //! Kernels know shapes, pointers and epilogues; they have never heard of a graph. Each works on buffers whose layout a
-//! [`Geometry`] describes, on the threads of an [`Executor`], and gives the same bits on every instruction set with fused
-//! multiply-add and for any number of threads.
+//! [`Geometry`] describes, on the threads of an [`Executor`], and gives the same bits for any number of threads and, in f32 and bytes, on
+//! every instruction set of a machine; sums of products of bfloat16 differ where the processor has instructions for them.
 
 // Const-generic tiles are written as index loops: the compiler unrolls them into registers, which iterators would hide.
 #![allow(clippy::needless_range_loop)]

@@ -400,7 +400,7 @@ impl Session {
         self.table.isa()
     }
 
-    /// Threads in use, the calling one included.
+    /// Threads that share the work. Where they are the library's own, the calling one is among them.
     pub fn threads(&self) -> usize {
         Executor::threads(&self.pool)
     }

@@ -12,9 +12,10 @@ pub const MAX_THREADS: usize = stridewise_kernels::MAX_THREADS;
 
 /// Threads that sessions run on. Cheap to clone; sessions that share a pool take turns.
 ///
-/// The thread that runs a session takes part in the work. Threads that a pool has started have ended when its last clone, and with
-/// it the last session on it, is dropped. They are not there in a forked process: a session on such a pool refuses to run in one
-/// with [`Error::Forked`]. A model may be used on both sides of a fork, and so may a pool of one thread.
+/// The thread that runs a session takes part in the work; with a rayon pool it waits, and the pool's threads do all of it. Threads that a
+/// pool has started have ended when its last clone, and with it the last session on it, is dropped. They are not there in a forked
+/// process: a session on such a pool refuses to run in one with [`Error::Forked`]. A model may be used on both sides of a fork, and so may
+/// a pool of one thread.
 #[derive(Clone)]
 pub struct ThreadPool(Kind);
 
@@ -73,8 +74,9 @@ impl ThreadPool {
         }
     }
 
-    /// The caller's own rayon pool. Rayon allocates a block of its queue once in some dozen runs that are started from outside
-    /// the pool; everything else promised of a pool of our own holds.
+    /// The caller's own rayon pool: its threads do all of the work, and a thread of another pool or none waits for them. Rayon allocates
+    /// a block of its queue once in some dozen runs that are started from outside the pool; everything else promised of a pool of our
+    /// own holds.
     pub fn from_rayon(pool: Arc<rayon::ThreadPool>) -> ThreadPool {
         ThreadPool(Kind::Rayon(pool, std::process::id()))
     }
@@ -122,7 +124,7 @@ impl ThreadPool {
         }
     }
 
-    /// Threads in all.
+    /// Threads that share the work. Where they are the library's own, the calling one is among them.
     pub fn threads(&self) -> usize {
         match &self.0 {
             Kind::Inline => 1,
