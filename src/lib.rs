@@ -52,6 +52,7 @@ pub mod page;
 pub mod passes;
 mod plan;
 pub mod quantize;
+mod regular_file;
 pub mod session;
 pub mod tensor;
 pub mod vision;

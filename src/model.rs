@@ -24,7 +24,7 @@ use stridewise_kernels::KernelTable;
 use stridewise_kernels::conv::PackedWeights;
 
 /// A network and its weights, BatchNorm folded and epilogues fused. Cloning shares everything; sessions of one model share
-/// its packed weights.
+/// its packed weights, which it keeps when they end: see [`Model::release_unused`].
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
@@ -204,9 +204,10 @@ impl Model {
     /// written; what stood there before still does.
     #[cfg(feature = "packed")]
     pub fn save_packed(&self, path: impl AsRef<Path>) -> Result<()> {
+        const HOLD: &str = "packed networks hold weights of f32 and bf16 only";
         let model = &self.0;
         if !model.graph.quantization.is_empty() {
-            let reason = "its file quantises it, and packed networks hold weights of f32 only".into();
+            let reason = format!("its file quantises it; {HOLD}");
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         let entries = model.packed.entries();
@@ -215,7 +216,7 @@ impl Model {
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() == Element::U8) {
-            let reason = format!("a session in int8 has packed `{}`; packed networks hold weights of f32 and bf16 only", packing.node);
+            let reason = format!("a session in int8 has packed `{}`; {HOLD}", packing.node);
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         let shapes = model.fixed.as_deref();
@@ -261,7 +262,8 @@ impl Model {
         })))
     }
 
-    /// The same network, to be computed in bytes as this says, unless its own file has said it already. It shares all but that.
+    /// The same network, to be computed in bytes as this says, unless its own file has said it already. It shares all but that: the
+    /// packed weights of every quantization, with [`Model::release_unused`] for those that are done with.
     pub fn with_quantization(&self, quantization: Quantization) -> Model {
         let inner = &self.0;
         Model(Arc::new(Inner {
@@ -306,7 +308,10 @@ impl Model {
             Precision::F32 => Ok(Arithmetic::F32),
             Precision::Bf16 => table.bf16().map(|_| Arithmetic::Bf16).map_err(Error::from),
             Precision::Int8 => match (table.int8()?, &self.0.quantization) {
-                (_, Some(quantization)) => Ok(Arithmetic::Int8(quantization.clone())),
+                (_, Some(quantization)) => {
+                    self.require_weights("bytes")?;
+                    Ok(Arithmetic::Int8(quantization.clone()))
+                }
                 (_, None) => Err(Error::InvalidArgument {
                     argument: "precision int8".into(),
                     reason: format!("the scales of {} are not known: `stridewise quantize` finds them", self.0.graph.name),
@@ -336,6 +341,32 @@ impl Model {
         let shapes = graph.infer_shapes_for(&graph.input_shapes(1, None, &[]).ok()?).ok()?;
         let output = graph.outputs().first()?;
         crate::vision::labels::labels(*shapes.get(output.0)?.dims().last()?)
+    }
+
+    /// Frees packed weights that no session uses any more, and returns how many bytes they took. A model, and all that share with it by
+    /// [`Clone`] or [`Model::with_quantization`], keeps what any of its sessions has packed, so that the next one like it starts at once;
+    /// sessions of other shapes, precisions, scales or instruction sets add to that. A session made afterwards packs again what it needs,
+    /// and [`Model::save_packed`] writes what is left.
+    pub fn release_unused(&self) -> usize {
+        self.0.packed.release_unused()
+    }
+
+    /// The packed network that the model is mapped from, if it is one.
+    #[cfg(feature = "packed")]
+    pub fn packed_file(&self) -> Option<&Path> {
+        self.0.packed.file.as_ref().map(PackedFile::path)
+    }
+
+    /// Fails where the weights are there only as they were packed, which is of no use for what they are needed for.
+    pub(crate) fn require_weights(&self, purpose: &str) -> Result<()> {
+        #[cfg(feature = "packed")]
+        if let Some(path) = self.packed_file() {
+            let reason = format!("a packed network has no weights to pack for {purpose}: use the file that it was packed from");
+            return Err(Error::Format { path: path.into(), reason });
+        }
+        #[cfg(not(feature = "packed"))]
+        let _ = purpose;
+        Ok(())
     }
 
     /// Plans, packs and allocates: everything that a run needs.
@@ -429,6 +460,16 @@ impl PackedCache {
         // Unlocked: a thread of the caller's pool that waits for others while it packs may meanwhile make another session.
         let packed = Arc::new(pack(&key)?);
         Ok(self.map().entry(key).or_insert(packed).clone())
+    }
+
+    fn release_unused(&self) -> usize {
+        let mut bytes = 0;
+        self.map().retain(|_, weights| {
+            let used = Arc::strong_count(weights) > 1;
+            bytes += if used { 0 } else { size_of_val(weights.data()) };
+            used
+        });
+        bytes
     }
 
     fn pack(&self, key: &PackedKey, request: &PackRequest<'_>, weight: &ScaledWeight<'_>) -> Result<PackedWeights> {

@@ -147,7 +147,6 @@ fn a_model_without_scales_is_refused_in_int8() {
     assert!(error.to_string().contains("int8") && error.to_string().contains("stridewise quantize"), "{error}");
 }
 
-/// Taps of a session in bytes are floats close to those of f32.
 #[cfg(feature = "packed")]
 #[test]
 fn weights_in_bytes_are_in_no_packed_network() {
@@ -160,6 +159,29 @@ fn weights_in_bytes_are_in_no_packed_network() {
     assert!(error.contains("int8") && error.contains("mixed"), "{error}");
 }
 
+/// A service that calibrates again and again does not keep every scale's weights.
+#[test]
+fn packed_weights_that_no_session_uses_can_be_released() {
+    let model = mixed_network();
+    let images = noise(14, &[1, 3, 24, 20]);
+    let options = SessionOptions { precision: Precision::Int8, ..Default::default() };
+    let quantized = [Method::MinMax, Method::Mse].map(|method| model.with_quantization(calibrated(&model, &images, method)));
+    model.release_unused();
+    assert_eq!(model.release_unused(), 0);
+    let [mut first, mut second] = quantized.each_ref().map(|quantized| quantized.session(&options).unwrap());
+    let expected = second.run(&images).unwrap();
+    assert_eq!(model.release_unused(), 0, "a session's weights were released");
+    first.run(&images).unwrap();
+    drop(first);
+    let released = model.release_unused();
+    assert!(released > 0 && released <= second.weight_bytes(), "{released} bytes of {}", second.weight_bytes());
+    assert_eq!(second.run(&images).unwrap(), expected);
+    drop(second);
+    assert!(model.release_unused() > 0);
+    assert_eq!(quantized[1].session(&options).unwrap().run(&images).unwrap(), expected);
+}
+
+/// Taps of a session in bytes are floats close to those of f32.
 #[test]
 fn taps_of_narrow_sessions_are_floats() {
     let model = mixed_network();

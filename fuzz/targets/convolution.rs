@@ -57,8 +57,8 @@ fn convolve(u: &mut Unstructured<'_>) -> Result<()> {
     let addend = noise(4, p.n * p.oc * oh * ow);
 
     let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-    let exact = reference::convolution(&p, &input, &weight, Some(&bias));
-    let magnitude = reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias)));
+    let exact = reference::convolution(&p, &input, &weight, Some(&bias)).expect("a valid problem");
+    let magnitude = reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias))).expect("a valid problem");
     let steps = (p.c / p.groups * p.kernel[0] * p.kernel[1] + 8) as f64;
     let bound = |i: usize| f64::from(f32::EPSILON) / 2.0 * steps * (magnitude[i] + f64::from(addend[i].abs()));
     let largest = (0..exact.len()).map(bound).fold(0.0, f64::max);

@@ -47,6 +47,13 @@ pub enum Error {
         /// What was asked for.
         isa: crate::Isa,
     },
+    /// An environment variable has a value that is refused.
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value.
+        error: Box<Error>,
+    },
 }
 
 impl std::fmt::Display for Error {
@@ -62,6 +69,7 @@ impl std::fmt::Display for Error {
             Error::IsaUnavailable { isa } => {
                 write!(f, "instruction set {isa} is not available here; available: {}", list(crate::Isa::available()))
             }
+            Error::Variable { name, error } => write!(f, "{name}: {error}"),
         }
     }
 }

@@ -42,15 +42,18 @@ impl Isa {
         Isa::available().contains(&self)
     }
 
-    /// The one that `STRIDEWISE_ISA` names; the fastest that is available where it is not set.
+    /// The one that `STRIDEWISE_ISA` names; the fastest that is available where it is not set, or empty.
     ///
     /// # Errors
-    /// When the variable names no known instruction set, or one that is not available here.
+    /// [`Error::Variable`] when the variable names no known instruction set, or one that is not available here.
     pub fn best() -> Result<Isa, Error> {
-        match std::env::var("STRIDEWISE_ISA") {
-            Ok(name) => name.parse::<Isa>()?.require(),
-            Err(std::env::VarError::NotUnicode(name)) => Err(Error::UnknownIsa { name: name.to_string_lossy().into() }),
-            Err(std::env::VarError::NotPresent) => Ok(*Isa::available().last().unwrap_or(&Isa::Portable)),
+        const VARIABLE: &str = "STRIDEWISE_ISA";
+        match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) {
+            Some(name) => {
+                let named = name.to_string_lossy().parse().and_then(Isa::require);
+                named.map_err(|error| Error::Variable { name: VARIABLE, error: Box::new(error) })
+            }
+            None => Ok(*Isa::available().last().unwrap_or(&Isa::Portable)),
         }
     }
 

@@ -197,13 +197,14 @@ pub(crate) unsafe fn read_sum<V: F32x16, const C: usize>(data: *const f32, round
 /// The processor has the instruction set of V.
 #[inline(always)]
 pub(crate) unsafe fn fma_chain<V: F32x16, const C: usize>(rounds: u64) -> f32 {
-    // SAFETY: the caller says that the instruction set is there; `sum` is valid for sixteen elements.
+    // SAFETY: the caller says that the instruction set is there; the arrays hold sixteen elements.
     unsafe {
-        // Opaque, and another start for each chain: otherwise the compiler computes the result itself.
-        let (factor, summand) = (V::splat(black_box(0.999)), V::splat(black_box(0.003)));
+        // Opaque, and another start for each chain: otherwise the compiler computes the result itself. From memory and back to it, sixteen
+        // elements at a time: of plain Rust it otherwise makes one instruction an element.
+        let (factor, summand) = (V::load(black_box([0.999; 16]).as_ptr()), V::load(black_box([0.003; 16]).as_ptr()));
         let mut acc = [V::splat(0.0); C];
         for (i, a) in acc.iter_mut().enumerate() {
-            *a = V::splat(black_box(i as f32));
+            *a = V::load(black_box([i as f32; 16]).as_ptr());
         }
         for _ in 0..rounds {
             for a in &mut acc {
@@ -216,6 +217,6 @@ pub(crate) unsafe fn fma_chain<V: F32x16, const C: usize>(rounds: u64) -> f32 {
         }
         let mut sum = [0.0; 16];
         total.store(sum.as_mut_ptr());
-        sum.iter().sum()
+        black_box(sum).iter().sum()
     }
 }

@@ -1,17 +1,26 @@
 //! The oracle: textbook convolution in f64, NCHW, six loops.
 
-use crate::ConvProblem;
+use crate::{ConvProblem, Error};
 
-/// Convolves a valid problem: input `[N, C, H, W]`, weights `[OC, C/groups, KH, KW]`, bias `[OC]` → `[N, OC, OH, OW]`, no
+/// Convolves: input `[N, C, H, W]`, weights `[OC, C/groups, KH, KW]`, bias `[OC]` → `[N, OC, OH, OW]`, no
 /// activation.
 ///
-/// # Panics
-/// When a slice is shorter than the problem says: it is meant for tests.
-pub fn convolution(problem: &ConvProblem, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
+/// # Errors
+/// When [`ConvProblem::validate`] refuses the problem, a slice has another length than it says, or there is no memory for the output.
+pub fn convolution(problem: &ConvProblem, input: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Result<Vec<f64>, Error> {
     let p = problem;
+    p.validate()?;
+    let check = |what: &'static str, expected: usize, found: usize| {
+        if expected == found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
+    };
+    check("convolution input", p.n * p.c * p.h * p.w, input.len())?;
+    check("convolution weight", p.weight_len(), weight.len())?;
+    check("convolution bias", p.oc, bias.map_or(p.oc, <[f32]>::len))?;
     let [oh, ow] = p.output();
     let (width, outputs) = (p.c / p.groups, p.oc / p.groups);
-    let mut output = Vec::with_capacity(p.n * p.oc * oh * ow);
+    let mut output = Vec::new();
+    let len = p.n * p.oc * oh * ow;
+    output.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len.saturating_mul(size_of::<f64>()) })?;
     for n in 0..p.n {
         for o in 0..p.oc {
             for y in 0..oh {
@@ -36,5 +45,5 @@ pub fn convolution(problem: &ConvProblem, input: &[f32], weight: &[f32], bias: O
             }
         }
     }
-    output
+    Ok(output)
 }

@@ -85,8 +85,8 @@ fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
 fn check(p: &ConvProblem) {
     let data = Data::new(p);
     let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-    let exact = reference::convolution(p, &data.input, &data.weight, Some(&data.bias));
-    let magnitude = reference::convolution(p, &absolute(&data.input), &absolute(&data.weight), Some(&absolute(&data.bias)));
+    let exact = reference::convolution(p, &data.input, &data.weight, Some(&data.bias)).unwrap();
+    let magnitude = reference::convolution(p, &absolute(&data.input), &absolute(&data.weight), Some(&absolute(&data.bias))).unwrap();
     let steps = (p.c / p.groups * p.kernel[0] * p.kernel[1]).min(1024 + 64) + 8;
     let unit = f64::from(f32::EPSILON) / 2.0;
     let none = (f32::NEG_INFINITY, f32::INFINITY);

@@ -92,8 +92,8 @@ fn run_on(executor: &dyn Executor, p: &ConvProblem, data: &Data, setup: Setup) -
 /// The oracle without residual and activation, and the sum of the magnitudes that each output is made of.
 fn oracle(p: &ConvProblem, data: &Data) -> (Vec<f64>, Vec<f64>) {
     let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-    let exact = reference::convolution(p, &data.input, &data.weight, Some(&data.bias));
-    let magnitude = reference::convolution(p, &absolute(&data.input), &absolute(&data.weight), Some(&absolute(&data.bias)));
+    let exact = reference::convolution(p, &data.input, &data.weight, Some(&data.bias)).unwrap();
+    let magnitude = reference::convolution(p, &absolute(&data.input), &absolute(&data.weight), Some(&absolute(&data.bias))).unwrap();
     (exact, magnitude)
 }
 
@@ -372,7 +372,7 @@ fn nan_and_infinity_go_through_as_in_the_reference() {
         for (clamp, skip) in [(NONE, Skip::None), (RELU, Skip::Buffer)] {
             let finite = Data { input: data.input.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect(), ..Data::new(&p) };
             let bounds = expected(&p, &finite, &oracle(&p, &finite), skip, clamp);
-            let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
+            let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias)).unwrap();
             let [oh, ow] = p.output();
             let mut seen = 0;
             for (table, way) in KernelTable::all().into_iter().flat_map(|t| direct_ways(&p).into_iter().map(move |w| (t, w))) {
@@ -438,7 +438,7 @@ fn denormals_are_kept_where_they_are_not_flushed() {
         for values in [&mut data.input, &mut data.bias] {
             values.iter_mut().for_each(|v| *v *= 1e-39);
         }
-        let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias));
+        let oracle = reference::convolution(&p, &data.input, &data.weight, Some(&data.bias)).unwrap();
         let bound = 2.0 * p.weight_len() as f64 * f64::from(f32::from_bits(1));
         for way in direct_ways(&p) {
             let mut first = None;

@@ -293,7 +293,7 @@ fn quantised_weights_are_close_to_the_floats() {
     let bias = noise(3, p.oc);
     let from = Geometry::new(Layout::Nchw64c, [1, 70, 6, 5], Algorithm::Direct.required_halo(&p)).unwrap().with_zero_point(zero).unwrap();
     let to = Geometry::new(Layout::Nchw16c, [1, 40, 6, 5], Halo::NONE).unwrap();
-    let exact = stridewise_kernels::reference::convolution(&p, &floats, &weight, Some(&bias));
+    let exact = stridewise_kernels::reference::convolution(&p, &floats, &weight, Some(&bias)).unwrap();
     let input = |scale| QuantizedInput { scale, zero, means: &[], steps: &[] };
     for table in KernelTable::all() {
         let packed = PackedWeights::pack_quantized(
@@ -337,7 +337,7 @@ fn biases_make_up_for_rounded_weights() {
     let bytes: Vec<u8> = (0..24).map(|c| 50 + 7 * c).collect();
     let means: Vec<f32> = bytes.iter().map(|b| (f32::from(*b) - f32::from(zero)) * scale).collect();
     let (weight, bias) = (noise(4, p.weight_len()), noise(5, p.oc));
-    let exact = stridewise_kernels::reference::convolution(&p, &means, &weight, Some(&bias));
+    let exact = stridewise_kernels::reference::convolution(&p, &means, &weight, Some(&bias)).unwrap();
     let from = Geometry::new(Layout::Nchw64c, [1, 24, 1, 1], Halo::NONE).unwrap().with_zero_point(zero).unwrap();
     let to = Geometry::new(Layout::Nchw16c, [1, 16, 1, 1], Halo::NONE).unwrap();
     let table = KernelTable::all()[0];

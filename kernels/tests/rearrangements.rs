@@ -209,7 +209,8 @@ fn gathering_at_indices_that_are_known_before_and_that_are_not() {
         op.run(&Threads(2), &Guarded::of(&input), &Guarded::of(&floats), &mut output).unwrap();
         let expected: Vec<f32> = (0..len).map(|i| source(&input, &unravel(i, &result))).collect();
         assert_eq!(&*output, expected, "axis {axis}");
-        for wrong in [shape[axis] as f32, -(shape[axis] as f32) - 1.0, 0.5, f32::NAN, f32::INFINITY, 1e30] {
+        let all_ones = f32::from_bits(u32::MAX);
+        for wrong in [shape[axis] as f32, -(shape[axis] as f32) - 1.0, 0.5, f32::NAN, all_ones, f32::INFINITY, 1e30] {
             let mut floats = floats.clone();
             floats[4] = wrong;
             assert!(matches!(op.run(&Threads(2), &input, &floats, &mut output), Err(Error::Problem { .. })), "{wrong}");

@@ -4,7 +4,7 @@ mod harness;
 
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
-use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout, Unary};
+use stridewise_kernels::{ConvProblem, Error, Geometry, Halo, Inline, KernelTable, Layout, Unary, reference};
 
 /// The result of `work`, during which no allocation was larger than 64 KiB.
 fn frugal<T>(context: &str, work: impl FnOnce() -> T) -> T {
@@ -126,6 +126,62 @@ fn malformed_problems_are_refused_everywhere() {
             assert!(PackedWeights::pack(table(), &p, Algorithm::Direct, Layout::Nchw, &[], None, &Inline).is_err(), "{context}");
             assert_refused(Conv::new(p, Algorithm::Direct, input, output, None, weights.clone(), NONE, 1), &context);
         });
+    }
+}
+
+/// Whatever the fields are, valid or not.
+#[test]
+fn the_numbers_of_any_problem_can_be_asked_for() {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut size = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        [0, 1, 2, 3, 16, usize::MAX / 2, usize::MAX - 1, usize::MAX][(state >> 40) as usize % 8]
+    };
+    for _ in 0..20_000 {
+        let p = ConvProblem {
+            n: size(),
+            c: size(),
+            h: size(),
+            w: size(),
+            oc: size(),
+            kernel: [size(), size()],
+            stride: [size(), size()],
+            pads: [size(), size(), size(), size()],
+            dilation: [size(), size()],
+            groups: size(),
+        };
+        let numbers = (p.output(), p.macs(), p.weight_len(), p.is_depthwise());
+        let halos = Algorithm::ALL.map(|algorithm| algorithm.required_halo(&p));
+        let oracle = reference::convolution(&p, &[1.0], &[1.0], None);
+        if p.validate().is_err() {
+            assert!(matches!(oracle, Err(Error::Problem { .. })), "{p:?} {numbers:?} {halos:?}");
+        }
+    }
+    let numbers = |text: &str, change: fn(&mut ConvProblem)| {
+        let mut p = problem(text);
+        change(&mut p);
+        (p.output(), p.macs(), p.weight_len())
+    };
+    assert_eq!(numbers("c2h5w5o3k3", |_| ()), ([3, 3], 486, 54));
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.stride = [1, 0]), ([3, 0], 0, 54));
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.h = 2), ([0, 3], 0, 54));
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.kernel = [0, 3]), ([0, 3], 0, 0));
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.groups = 0), ([3, 3], 0, 0));
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.n = usize::MAX).1, u64::MAX);
+    assert_eq!(numbers("c2h5w5o3k3", |p| p.c = usize::MAX).2, usize::MAX);
+}
+
+#[test]
+fn the_oracle_refuses_slices_of_another_length() {
+    let p = problem("n2c3h4w4o5k3");
+    let (input, weight, bias) = (vec![1.0; 96], vec![1.0; 135], vec![0.5; 5]);
+    assert_eq!(reference::convolution(&p, &input, &weight, Some(&bias)).unwrap(), [27.5; 40]);
+    for (input, weight, bias) in
+        [(&input[1..], &weight[..], Some(&bias[..])), (&input, &weight[1..], None), (&input, &weight, Some(&bias[1..]))]
+    {
+        assert!(matches!(reference::convolution(&p, input, weight, bias), Err(Error::Length { .. })));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Files as memory.
 
 use crate::error::{Error, Result};
+use crate::regular_file;
 use memmap2::Mmap;
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 /// Maps a regular file that is not empty.
@@ -20,14 +20,10 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
 /// Likewise, and hands out the open file.
 pub(crate) fn open_and_map(path: &Path) -> Result<(File, Mmap)> {
     let io = |source| Error::Io { path: path.into(), source };
-    let metadata = std::fs::metadata(path).map_err(io)?;
-    if !metadata.is_file() {
-        return Err(io(io::Error::other("not a regular file")));
-    }
-    if metadata.len() == 0 {
+    let file = regular_file::open(path)?;
+    if file.metadata().map_err(io)?.len() == 0 {
         return Err(Error::Format { path: path.into(), reason: "the file is empty".into() });
     }
-    let file = File::open(path).map_err(io)?;
     // SAFETY: the map is only read. That nobody truncates the file meanwhile is asked of the caller; nothing in the language can
     // promise it.
     #[allow(unsafe_code)]

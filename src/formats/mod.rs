@@ -10,6 +10,7 @@ pub mod safetensors;
 mod stored;
 
 use crate::error::{Error, Result};
+use crate::regular_file;
 use std::io::Read;
 use std::path::Path;
 
@@ -34,12 +35,8 @@ pub(crate) fn of(path: &Path) -> Result<Format> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
         return Ok(Format::Onnx);
     }
-    let io = |source| Error::Io { path: path.into(), source };
-    // Opening a pipe would wait for its other end; the format's own function refuses it.
-    if !std::fs::metadata(path).map_err(io)?.is_file() {
-        return Ok(Format::Safetensors);
-    }
     let mut start = Vec::new();
-    std::fs::File::open(path).map_err(io)?.take(8).read_to_end(&mut start).map_err(io)?;
+    let read = regular_file::open(path)?.take(8).read_to_end(&mut start);
+    read.map_err(|source| Error::Io { path: path.into(), source })?;
     Ok(if start == *b"SWPACKED" { Format::Packed } else { Format::Safetensors })
 }

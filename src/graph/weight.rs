@@ -156,7 +156,7 @@ impl WeightSource for ScaledWeight<'_> {
             Source::Stored(stored) => stored.read(start, room(buffer, count)?)?,
             #[cfg(feature = "packed")]
             Source::Packed => {
-                let reason = "its weights are there as they were packed, and not as they were before";
+                let reason = "its weights are there only as they were packed: use the file that the network was packed from";
                 return Err(Error::Graph { node: self.node.into(), reason: reason.into() });
             }
         }

@@ -117,7 +117,7 @@ pub(super) fn run(graph: &mut Graph) {
     retain(graph, &fused);
     for (value, scale) in graph.values.iter().zip(&scales) {
         if let Some(scale) = *scale {
-            graph.quantization.set(&value.name, ValueScale { scale, means: Vec::new() });
+            graph.quantization.insert(&value.name, ValueScale { scale, means: Vec::new() });
         }
     }
     for node in &graph.nodes {

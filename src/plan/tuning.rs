@@ -5,8 +5,8 @@
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
+use crate::regular_file;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use stridewise_kernels::conv::Algorithm;
@@ -72,9 +72,9 @@ impl Tuning {
     /// When the file can't be read, is too large, or a line of it is not what it should be; the error names the line.
     pub fn load(path: impl AsRef<Path>) -> Result<Tuning> {
         let path = path.as_ref();
-        let io = |source| Error::Io { path: path.into(), source };
         let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(io)?;
+        let read = regular_file::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Error::Io { path: path.into(), source })?;
         if bytes.len() as u64 > MAX_BYTES {
             let (requested, limit) = (format!("more than {MAX_BYTES} bytes"), format!("{MAX_BYTES} bytes"));
             return Err(Error::TooLarge { what: format!("{}: a table of measured times", path.display()), requested, limit });

@@ -68,7 +68,19 @@ impl Quantization {
     }
 
     /// Sets what is known of a value.
-    pub fn set(&mut self, name: &str, value: ValueScale) {
+    ///
+    /// # Errors
+    /// When the scale is none of 1e-12 to 1e12, or a mean is not finite.
+    pub fn set(&mut self, name: &str, value: ValueScale) -> Result<()> {
+        let argument = || format!("quantization of `{}`", name.escape_debug());
+        check(&value).map_err(|reason| Error::InvalidArgument { argument: argument(), reason })?;
+        self.insert(name, value);
+        Ok(())
+    }
+
+    /// Likewise, of a scale that is known to be in range.
+    pub(crate) fn insert(&mut self, name: &str, value: ValueScale) {
+        debug_assert_eq!(check(&value), Ok(()));
         self.values.insert(name.into(), value);
     }
 
@@ -92,14 +104,15 @@ impl Quantization {
         let line = |(name, value): (&String, &ValueScale)| {
             let means: Vec<String> = value.means.iter().map(f32::to_string).collect();
             format!(
-                "{} {} {} {name}",
+                "{} {} {} {}",
                 value.scale.scale,
                 value.scale.zero_point,
-                if means.is_empty() { "-".into() } else { means.join(",") }
+                if means.is_empty() { "-".into() } else { means.join(",") },
+                escaped(name)
             )
         };
         let values: Vec<String> = self.values.iter().map(line).collect();
-        let floats: Vec<&str> = self.floats().collect();
+        let floats: Vec<String> = self.floats().map(escaped).collect();
         vec![(VALUES.into(), values.join("\n")), (FLOATS.into(), floats.join("\n"))]
     }
 
@@ -118,9 +131,6 @@ impl Quantization {
             let mut next = || parts.next().ok_or_else(|| refuse("expected a scale, a zero point, means and a name"));
             let scale: f32 = next()?.parse().map_err(|_| refuse("the scale is no number"))?;
             let zero_point = next()?.parse().map_err(|_| refuse("the zero point is none of 0 to 255"))?;
-            if !(1e-12..=1e12).contains(&scale) {
-                return Err(refuse("the scale is out of range"));
-            }
             let means = match next()? {
                 "-" => Vec::new(),
                 text => text
@@ -129,14 +139,61 @@ impl Quantization {
                     .collect::<std::result::Result<Vec<f32>, _>>()
                     .map_err(|_| refuse("a mean is no number"))?,
             };
-            if means.iter().any(|m| !m.is_finite()) {
-                return Err(refuse("a mean is not finite"));
-            }
-            quantization.set(next()?, ValueScale { scale: ActivationScale { scale, zero_point }, means });
+            let (name, value) = (unescaped(next()?), ValueScale { scale: ActivationScale { scale, zero_point }, means });
+            check(&value).map_err(|reason| refuse(&reason))?;
+            quantization.insert(&name, value);
         }
-        get(FLOATS).unwrap_or_default().lines().filter(|name| !name.is_empty()).for_each(|name| quantization.keep_float(name));
+        for name in get(FLOATS).unwrap_or_default().lines().filter(|name| !name.is_empty()) {
+            quantization.keep_float(&unescaped(name));
+        }
         Ok(Some(quantization))
     }
+}
+
+/// What is wrong with a scale.
+fn check(value: &ValueScale) -> std::result::Result<(), String> {
+    if !(1e-12..=1e12).contains(&value.scale.scale) {
+        return Err(format!("the scale {} is out of range: expected 1e-12 to 1e12", value.scale.scale));
+    }
+    match value.means.iter().find(|mean| !mean.is_finite()) {
+        Some(mean) => Err(format!("a mean is not finite, but {mean}")),
+        None => Ok(()),
+    }
+}
+
+/// Characters that a line of metadata can't hold, and what is written for them.
+const ESCAPES: [(char, char); 3] = [('\\', '\\'), ('\n', 'n'), ('\r', 'r')];
+
+/// A name in one line that is not empty.
+fn escaped(name: &str) -> String {
+    if name.is_empty() {
+        return "\\e".into();
+    }
+    let mut text = String::with_capacity(name.len());
+    for c in name.chars() {
+        match ESCAPES.iter().find(|(plain, _)| *plain == c) {
+            Some((_, letter)) => text.extend(['\\', *letter]),
+            None => text.push(c),
+        }
+    }
+    text
+}
+
+/// The name that is [`escaped`] so. A backslash that escapes nothing stands for itself.
+fn unescaped(text: &str) -> String {
+    if text == "\\e" {
+        return String::new();
+    }
+    let mut name = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let escape = rest.clone().next().and_then(|letter| ESCAPES.iter().find(|(_, l)| *l == letter)).filter(|_| c == '\\');
+        name.push(escape.map_or(c, |(plain, _)| *plain));
+        if escape.is_some() {
+            rest.next();
+        }
+    }
+    name
 }
 
 /// Collects what the values of a network are over some images: give it the values of [`Session::run_with_taps`](crate::Session::run_with_taps)
@@ -178,7 +235,7 @@ impl Calibrator {
             let (low, high) = method.range(&observed.histogram);
             let means = observed.channels.iter().map(|(sum, count)| (sum / (*count).max(1) as f64) as f32);
             let means: Vec<f32> = means.map(|m| if m.is_finite() { m } else { 0.0 }).collect();
-            quantization.set(name, ValueScale { scale: ActivationScale::of_range(low, high), means });
+            quantization.insert(name, ValueScale { scale: ActivationScale::of_range(low, high), means });
         }
         quantization
     }
@@ -205,13 +262,36 @@ mod tests {
     fn metadata_comes_back_as_it_was() {
         let mut quantization = Quantization::default();
         let value = |scale, zero_point, means| ValueScale { scale: ActivationScale { scale, zero_point }, means };
-        quantization.set("layer1.0 relu", value(0.1, 0, vec![0.5, -1.25e-7]));
-        quantization.set("add", value(1.5e-5, 255, Vec::new()));
+        quantization.set("layer1.0 relu", value(0.1, 0, vec![0.5, -1.25e-7])).unwrap();
+        quantization.set("add", value(1.5e-5, 255, Vec::new())).unwrap();
         quantization.keep_float("fc");
+        // Names are whatever a network's are.
+        for name in ["", "two\nlines", "\r", "ends in \r\n", "a\\b", "\\n", "\\\n\\", "\\e", " 0.5 0 - x", "\u{2028}"] {
+            quantization.set(name, value(2.0, 7, Vec::new())).unwrap();
+            quantization.keep_float(name);
+        }
         let metadata = quantization.to_metadata();
         let get = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
         assert_eq!(Quantization::from_metadata(get).unwrap(), Some(quantization));
         assert_eq!(Quantization::from_metadata(|_| None).unwrap(), None);
+    }
+
+    #[test]
+    fn scales_that_would_not_come_back_are_refused() {
+        let mut quantization = Quantization::default();
+        let mut refused = |scale, mean| {
+            let value = ValueScale { scale: ActivationScale { scale, zero_point: 0 }, means: vec![1.0, mean] };
+            let error = quantization.set("a\nb", value).unwrap_err().to_string();
+            assert!(error.contains("quantization of `a\\nb`"), "{error}");
+            error
+        };
+        for scale in [0.0, -1.0, 1e-13, 1e13, f32::INFINITY, f32::NAN] {
+            assert!(refused(scale, 0.0).contains("1e-12 to 1e12"));
+        }
+        for mean in [f32::NAN, f32::NEG_INFINITY] {
+            assert!(refused(1.0, mean).contains("mean"));
+        }
+        assert!(quantization.is_empty());
     }
 
     #[test]

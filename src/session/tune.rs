@@ -54,7 +54,7 @@ impl Model {
     /// same in every run with the same table, but no longer for every number of threads and on every machine.
     ///
     /// # Errors
-    /// As [`Model::session`], and when `runs` is 0 or over 100,000.
+    /// As [`Model::session`], when `runs` is 0 or over 100,000, and for a packed network, which has its weights for one algorithm only.
     pub fn tune(
         &self,
         options: &SessionOptions,
@@ -66,6 +66,7 @@ impl Model {
             let reason = format!("expected 1 to {MAX_RUNS} runs");
             return Err(Error::InvalidArgument { argument: format!("runs = {runs}"), reason });
         }
+        self.require_weights("each algorithm")?;
         // The model keeps no weights packed for algorithms that lose.
         let packed = PackedCache::default();
         let first = Session::prepare(self, options, Preference::Rules, &packed)?;

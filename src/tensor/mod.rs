@@ -20,7 +20,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// The element types of a [`Tensor`]: `f32`, `f16`, `bf16`, `u8`, `i8`, and `i64` (labels) and `f64` (references).
+/// The element types of a [`Tensor`]: `f32`, `f16`, `bf16`, `u8`, `i8`, and `f64` (references) and the other integers up to `i64` (labels).
 pub trait Element: Pod + Copy + std::fmt::Debug + PartialEq + Send + Sync + sealed::Sealed + 'static {
     /// The type's name as NumPy and PyTorch users know it, for example `float32`.
     const NAME: &'static str;
@@ -34,7 +34,8 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32 => "float32", f16 => "float16", bf16 => "bfloat16", u8 => "uint8", i8 => "int8", i64 => "int64", f64 => "float64");
+element!(f32 => "float32", f16 => "float16", bf16 => "bfloat16", u8 => "uint8", i8 => "int8", u16 => "uint16", i16 => "int16", u32 => "uint32", i32 => "int32",
+    i64 => "int64", f64 => "float64");
 
 /// One cache line: what makes every tensor start at a multiple of 64 bytes.
 #[derive(Clone, Copy, Pod, Zeroable)]

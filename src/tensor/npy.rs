@@ -3,6 +3,7 @@
 use super::{Element, Shape, Tensor};
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
+use crate::regular_file;
 use ::half::f16;
 use npyz::{DType, NpyHeader, Order, TypeChar, WriterBuilder};
 use std::fs::File;
@@ -57,7 +58,8 @@ macro_rules! npy {
         }
     };
 }
-npy!(F32(f32) => Float, F64(f64) => Float, F16(f16) => Float, U8(u8) => Uint, I8(i8) => Int, I64(i64) => Int);
+npy!(F32(f32) => Float, F64(f64) => Float, F16(f16) => Float, U8(u8) => Uint, I8(i8) => Int, U16(u16) => Uint, I16(i16) => Int,
+    U32(u32) => Uint, I32(i32) => Int, I64(i64) => Int);
 
 impl NpyTensor {
     /// Floating-point elements as `f64`, exactly; `None` for integers.
@@ -82,6 +84,10 @@ impl NpyTensor {
             NpyTensor::I64(tensor) => Ok(Some(tensor.clone())),
             NpyTensor::U8(tensor) => convert(tensor, i64::from).map(Some),
             NpyTensor::I8(tensor) => convert(tensor, i64::from).map(Some),
+            NpyTensor::U16(tensor) => convert(tensor, i64::from).map(Some),
+            NpyTensor::I16(tensor) => convert(tensor, i64::from).map(Some),
+            NpyTensor::U32(tensor) => convert(tensor, i64::from).map(Some),
+            NpyTensor::I32(tensor) => convert(tensor, i64::from).map(Some),
             _ => Ok(None),
         }
     }
@@ -136,11 +142,7 @@ impl<'a> NpyFile<'a> {
     fn open(path: &'a Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.into(), source };
         let bad = |reason: String| Error::Format { path: path.into(), reason };
-        // A pipe is refused before it is opened: opening one waits for its writer.
-        if !std::fs::metadata(path).map_err(io)?.is_file() {
-            return Err(bad("not a regular file; a .npy file is needed".into()));
-        }
-        let file = File::open(path).map_err(io)?;
+        let file = regular_file::open(path)?;
         let metadata = file.metadata().map_err(io)?;
         let mut stream = BufReader::new(file);
         let text = read_header(&mut stream, metadata.len()).map_err(io)?.map_err(bad)?;
@@ -321,6 +323,10 @@ mod tests {
         round_trip(&[1.0, -0.5, 65_504.0, 6e-8, 0.0, 3.25].map(f16::from_f64));
         round_trip(&[0u8, 1, 127, 128, 254, 255]);
         round_trip(&[0i8, 1, 127, -128, -1, 3]);
+        round_trip(&[0u16, 1, 255, 256, u16::MAX, 999]);
+        round_trip(&[0i16, -1, i16::MAX, i16::MIN, 281, 999]);
+        round_trip(&[0u32, 1, 65_536, 256, u32::MAX, 999]);
+        round_trip(&[0i32, -1, i32::MAX, i32::MIN, 281, 999]);
         round_trip(&[0i64, -1, i64::MAX, i64::MIN, 281, 999]);
     }
 
@@ -358,9 +364,10 @@ mod tests {
         let record = npy("{'descr': [('a', '<f4'), ('b', '<f4')], 'fortran_order': False, 'shape': (1,)}\n", &[0; 8]);
         assert!(matches!(read::<f32>(&record), Err(Error::DType { .. })));
         let temporary = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(temporary.path(), array("<i4", "False", "(1,)", &[0; 4])).unwrap();
+        std::fs::write(temporary.path(), array("<u8", "False", "(1,)", &[0; 8])).unwrap();
         let error = NpyTensor::read(temporary.path()).unwrap_err().to_string();
-        assert!(error.contains("float32, float64, float16, uint8, int8, int64") && error.contains("int32"), "{error}");
+        assert!(error.contains("float32, float64, float16, uint8, int8, uint16, int16, uint32, int32, int64"), "{error}");
+        assert!(error.contains("found uint64"), "{error}");
     }
 
     #[test]
@@ -372,6 +379,14 @@ mod tests {
         let u8s = NpyTensor::U8(Tensor::from_slice(shape, &[255, 7]).unwrap());
         assert_eq!(u8s.to_i64().unwrap().unwrap().as_slice(), [255, 7]);
         assert!(u8s.to_f64().unwrap().is_none());
+        let widened = [
+            NpyTensor::U16(Tensor::from_slice(shape, &[u16::MAX, 7]).unwrap()),
+            NpyTensor::I16(Tensor::from_slice(shape, &[i16::MIN, 7]).unwrap()),
+            NpyTensor::U32(Tensor::from_slice(shape, &[u32::MAX, 7]).unwrap()),
+            NpyTensor::I32(Tensor::from_slice(shape, &[i32::MIN, 7]).unwrap()),
+        ];
+        let first = widened.map(|integers| integers.to_i64().unwrap().unwrap().as_slice()[0]);
+        assert_eq!(first, [i64::from(u16::MAX), i64::from(i16::MIN), i64::from(u32::MAX), i64::from(i32::MIN)]);
     }
 
     #[test]
@@ -379,6 +394,7 @@ mod tests {
         let mut data = Vec::new();
         [1f32, -2.5].iter().for_each(|v| data.extend(v.to_be_bytes()));
         assert_eq!(read::<f32>(&array(">f4", "False", "(2,)", &data)).unwrap().as_slice(), [1.0, -2.5]);
+        assert_eq!(read::<i32>(&array(">i4", "False", "()", &(-7i32).to_be_bytes())).unwrap().as_slice(), [-7]);
         assert_eq!(read::<i64>(&array(">i8", "False", "()", &(-7i64).to_be_bytes())).unwrap().as_slice(), [-7]);
     }
 

@@ -2,9 +2,9 @@
 
 use super::picture::{MAX_SIDE, Picture, zeroed};
 use crate::error::{Error, Result};
+use crate::regular_file;
 use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, Limits};
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
@@ -24,10 +24,9 @@ impl Picture {
     /// [`Error::TooLarge`] when the file, or its pixels decoded, take more than 256 MiB, or a side is longer than [`MAX_SIDE`].
     pub fn open(path: impl AsRef<Path>) -> Result<Picture> {
         let path = path.as_ref();
-        let io = |source| Error::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+        let read = regular_file::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Error::Io { path: path.into(), source })?;
         decode(&bytes, path)
     }
 

@@ -154,12 +154,26 @@ fn bad_arguments_are_refused_by_name() {
         let said = fail(program(&base).args(more));
         assert!(said.contains(says), "{more:?}: {said}");
     }
-    let said = fail(program(&base).env("STRIDEWISE_ISA", "mmx"));
-    assert!(said.contains("unknown instruction set `mmx`"), "{said}");
     let absent = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    for (name, says) in [("mmx", "unknown instruction set `mmx`"), (absent, "not available here")] {
+        let said = fail(program(&base).env("STRIDEWISE_ISA", name));
+        assert!(said.contains("STRIDEWISE_ISA: ") && said.contains(says), "{said}");
+    }
     assert!(fail(program(&base).args(["--isa", absent])).contains("not available here"));
     assert!(fail(&mut program(&["bench", "--size", "0x3"])).contains("--size"));
     assert!(fail(&mut program(&["bench", "--seconds", "nan"])).contains("--seconds"));
+    assert!(fail(&mut program(&["bench", "--batch", "1,0"])).contains("--batch"));
+    // What would not be read is refused.
+    for more in [["--threads", "1"], ["--isa", "portable"], ["--numerics", "exact"], ["--precision", "f32"], ["--tuning", "x"]] {
+        let said = fail(program(&["inspect"]).args(more));
+        assert!(said.contains("--plan") && said.contains("required"), "{more:?}: {said}");
+    }
+    assert!(fail(&mut program(&["inspect", "--shape", "foo=1x2"])).contains("--shape foo"));
+    let onnx = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/onnx/residual.onnx");
+    for more in [&["--size", "32"][..], &["--batch", "1"], &["--tree"], &["--table"]] {
+        let said = fail(program(&["inspect", "--model", onnx]).args(more));
+        assert!(said.contains(more[0]), "{more:?}: {said}");
+    }
     assert!(fail(&mut program(&["inspect", "--arch", "resnet50", "--size", "4000000000"])).contains("4000000000"));
     assert!(fail(&mut program(&["init", "--arch", "resnet18", "--classes", "0", "-o", &output])).contains("0 classes"));
     assert!(!Path::new(&output).exists());

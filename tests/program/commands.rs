@@ -173,6 +173,9 @@ fn isa_lists_what_is_here() {
     let capped = program(&["isa", "--json"]).env("STRIDEWISE_ISA", "portable").output().unwrap();
     let capped: Value = serde_json::from_slice(&capped.stdout).unwrap();
     assert_eq!((&capped["best"], &capped["stridewise_isa"]), (&"portable".into(), &"portable".into()));
+    let empty = program(&["isa", "--json"]).env("STRIDEWISE_ISA", "").output().unwrap();
+    let empty: Value = serde_json::from_slice(&empty.stdout).unwrap();
+    assert_eq!((&empty["best"], &empty["stridewise_isa"]), (&Isa::available().last().unwrap().name().into(), &Value::Null));
 }
 
 #[test]
@@ -194,6 +197,10 @@ fn evaluate_counts_what_the_library_gets_right() {
     let base = ["evaluate", "--model", &model, "--images", &input, "--labels", &label_file];
     let report = json(&[&base[..], &["--batch", "3"]].concat());
     assert_eq!((&report["top1_right"], &report["top5_right"], &report["images"]), (&3.into(), &5.into(), &7.into()));
+    assert!(succeed(&base).contains("top-1  42.86 %  (3 of 7)"));
+    // What NumPy makes of integers on some systems.
+    let labels: Vec<i32> = labels.into_iter().map(i32::from).collect();
+    Tensor::from_slice(Shape::new(&[7]).unwrap(), &labels).unwrap().write_npy(&label_file).unwrap();
     assert!(succeed(&base).contains("top-1  42.86 %  (3 of 7)"));
     Tensor::from_slice(Shape::new(&[7]).unwrap(), &[0i64, 1, 2, 3, 10, 5, 6]).unwrap().write_npy(&label_file).unwrap();
     assert!(fail(&mut program(&base)).contains("label 4 is 10; the network has classes 0 to 9"));

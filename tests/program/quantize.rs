@@ -57,6 +57,10 @@ fn layers_stay_in_f32_where_that_is_asked_for_or_a_budget_demands_it() {
     assert!(empty.contains("no picture"), "{empty}");
     let nowhere = fail(&mut program(&["quantize", "--calibrate", &pictures, "-o", &folder.path("x.safetensors")]));
     assert!(nowhere.contains("--model"), "{nowhere}");
+    let packed = folder.path("net.swp");
+    succeed(&["pack", &model, "-o", &packed]);
+    let said = fail(&mut program(&["quantize", "--model", &packed, "--calibrate", &pictures]));
+    assert!(said.contains(&packed) && said.contains("the file that it was packed from"), "{said}");
     let quantised = format!("{}/tests/golden/quantized/qdq.onnx", env!("CARGO_MANIFEST_DIR"));
     let twice = fail(&mut program(&["quantize", "--model", &quantised, "--calibrate", &pictures]));
     assert!(twice.contains("quantised already"), "{twice}");

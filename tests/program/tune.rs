@@ -61,6 +61,10 @@ fn a_bad_table_is_named() {
     let said = fail(&mut program(&["tune", "--runs", "1", "-o", &folder.path("no/such/folder.txt")]));
     assert!(said.contains("folder.txt"), "{said}");
     assert_eq!(folder.names(), before);
+    let packed = folder.path("net.swp");
+    succeed(&["pack", "-o", &packed]);
+    let said = fail(&mut program(&["tune", "--model", &packed, "-o", &missing]));
+    assert!(said.contains(&packed) && said.contains("the file that it was packed from"), "{said}");
     for (arguments, says) in [(&["--runs", "0"][..], "--runs"), (&["--threads", "0"], "threads"), (&[], "--output")] {
         let said = fail(program(&["tune"]).args(arguments));
         assert!(said.contains(says), "{arguments:?}: {said}");

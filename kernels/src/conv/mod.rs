@@ -90,16 +90,19 @@ impl Algorithm {
         Err(Error::Problem { problem: problem.to_string(), reason })
     }
 
-    /// The border of zeros that the input of a valid problem needs around it.
+    /// The border of zeros that a problem's input needs around it; of one that [`ConvProblem::validate`] refuses, as
+    /// [`ConvProblem::output`] says.
     pub fn required_halo(self, problem: &ConvProblem) -> Halo {
         let output = problem.output();
         // What the last window, or the last tile of windows, reads beyond the input.
         let behind = |axis: usize, size: usize| {
             let end = match self {
-                Algorithm::Winograd(variant) => output[axis].next_multiple_of(variant.outputs()) + 2,
-                _ => (output[axis] - 1) * problem.stride[axis] + (problem.kernel[axis] - 1) * problem.dilation[axis] + 1,
+                Algorithm::Winograd(variant) => {
+                    output[axis].checked_next_multiple_of(variant.outputs()).unwrap_or(usize::MAX).saturating_add(2)
+                }
+                _ => output[axis].saturating_sub(1).saturating_mul(problem.stride[axis]).saturating_add(problem.extent(axis)),
             };
-            end.saturating_sub(size + problem.pads[axis])
+            end.saturating_sub(size.saturating_add(problem.pads[axis]))
         };
         match self {
             Algorithm::Im2colGemm => Halo::NONE,

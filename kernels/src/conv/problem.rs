@@ -78,25 +78,39 @@ impl ConvProblem {
         Ok(())
     }
 
-    /// OH, OW of a valid problem.
+    /// OH, OW. Of a problem that [`ConvProblem::validate`] refuses, it is zero where no window fits or a step is zero, and what overflows
+    /// counts as the largest number there is.
     pub fn output(&self) -> [usize; 2] {
         let size = |axis: usize, input: usize| {
-            let padded = input + self.pads[axis] + self.pads[axis + 2];
-            let extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            (padded - extent) / self.stride[axis] + 1
+            let padded = input.saturating_add(self.pads[axis]).saturating_add(self.pads[axis + 2]);
+            let steps = padded.checked_sub(self.extent(axis)).filter(|_| self.kernel[axis] > 0)?.checked_div(self.stride[axis])?;
+            Some(steps.saturating_add(1))
         };
-        [size(0, self.h), size(1, self.w)]
+        [size(0, self.h).unwrap_or(0), size(1, self.w).unwrap_or(0)]
     }
 
-    /// Multiply-accumulates of a valid problem.
+    /// Rows or columns from a window's first tap to its last, with both.
+    pub(super) fn extent(&self, axis: usize) -> usize {
+        self.dilation[axis].saturating_mul(self.kernel[axis].saturating_sub(1)).saturating_add(1)
+    }
+
+    /// Multiply-accumulates; of a problem that [`ConvProblem::validate`] refuses, as [`ConvProblem::output`] says.
     pub fn macs(&self) -> u64 {
         let [oh, ow] = self.output();
-        (self.n * self.oc * oh * ow * (self.c / self.groups) * self.kernel[0] * self.kernel[1]) as u64
+        let [kh, kw] = self.kernel;
+        [self.n, self.oc, oh, ow, self.width(), kh, kw].into_iter().fold(1, |product, size| product.saturating_mul(size as u64))
     }
 
-    /// Elements of the weights `[OC, C/groups, KH, KW]` of a valid problem.
+    /// Elements of the weights `[OC, C/groups, KH, KW]`; of a problem that [`ConvProblem::validate`] refuses, as [`ConvProblem::output`]
+    /// says.
     pub fn weight_len(&self) -> usize {
-        self.oc * (self.c / self.groups) * self.kernel[0] * self.kernel[1]
+        let [kh, kw] = self.kernel;
+        [self.oc, self.width(), kh, kw].into_iter().fold(1, usize::saturating_mul)
+    }
+
+    /// Channels that an output channel is computed from.
+    fn width(&self) -> usize {
+        self.c.checked_div(self.groups).unwrap_or(0)
     }
 
     /// True when each channel is a group of its own and keeps its width.

@@ -4,7 +4,7 @@ use super::combine::grains;
 use super::{check, elements, strides};
 use crate::Error;
 use crate::parallel::{Executor, Parts, SharedPointer};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which of the three ops.
 enum Kind {
@@ -103,8 +103,8 @@ impl Gather {
         }
         let shared = SharedPointer::new(output);
         let parts = Parts::of(executor);
-        // An index that is out of range, as bits; a NaN of ours for none.
-        let wrong = AtomicU32::new(u32::MAX);
+        // The bits of an index that is out of range; more than an f32 has for none.
+        let wrong = AtomicU64::new(u64::MAX);
         parts.run(&|thread| {
             let range = grains(self.lens[2], &parts, thread);
             let mut at = range.start;
@@ -115,14 +115,14 @@ impl Gather {
                 let to = unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().add(at), len) };
                 match self.offset(item, indices) {
                     Ok(offset) => to.copy_from_slice(&data[offset + x..][..len]),
-                    Err(index) => wrong.store(index.to_bits(), Ordering::Relaxed),
+                    Err(index) => wrong.store(index.to_bits().into(), Ordering::Relaxed),
                 }
                 at += len;
             }
         })?;
-        match wrong.load(Ordering::Relaxed) {
-            u32::MAX => Ok(()),
-            index => Err(refuse(&self.data, &self.indices, format!("index {} is out of range", f32::from_bits(index)))),
+        match u32::try_from(wrong.into_inner()) {
+            Ok(bits) => Err(refuse(&self.data, &self.indices, format!("index {} is out of range", f32::from_bits(bits)))),
+            Err(_) => Ok(()),
         }
     }
 

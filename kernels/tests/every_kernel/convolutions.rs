@@ -55,8 +55,8 @@ fn convolve(table: &'static KernelTable, text: &str, algorithm: Algorithm, layou
     let addend = noise(4, p.n * p.oc * oh * ow);
     let oracle = oracle(text, || {
         let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-        let exact = reference::convolution(&p, &input, &weight, Some(&bias));
-        (exact, reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias))))
+        let exact = reference::convolution(&p, &input, &weight, Some(&bias)).unwrap();
+        (exact, reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias))).unwrap())
     });
     let (exact, magnitude) = &*oracle;
 

@@ -2,6 +2,7 @@
 
 use crate::output::Failure;
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stridewise::session::Tuning;
@@ -10,8 +11,8 @@ use stridewise::{Arch, Isa, Model, Numerics, Precision, SessionOptions, Threads}
 /// Which network.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// An ONNX file, or weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face [default: the built-in
-    /// CIFAR-10 ResNet-20]
+    /// An ONNX file, a packed network (.swp), or weights: a safetensors file with the tensor names of torchvision, timm or Hugging Face
+    /// [default: the built-in CIFAR-10 ResNet-20]
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Architecture, for example resnet50 [default: inferred from the file]
@@ -131,6 +132,11 @@ impl TuningArgs {
     pub fn load(&self) -> Result<Option<Arc<Tuning>>, Failure> {
         Ok(self.tuning.as_ref().map(Tuning::load).transpose()?.map(Arc::new))
     }
+}
+
+/// Reads a number that is not zero: images at once, runs, classes.
+pub fn from_one() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 /// As many threads as the process may use.

@@ -3,7 +3,7 @@
 //! Every combination of the given threads, instruction sets and batches takes part. In each round each of them in turn runs
 //! once untimed and then for a short while timed, so that a slow moment of the machine does not fall on one alone.
 
-use crate::args::{ModelArgs, Size, TuningArgs, default_threads};
+use crate::args::{ModelArgs, Size, TuningArgs, default_threads, from_one};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use crate::timing::{pattern, quantile};
@@ -46,8 +46,8 @@ pub struct Bench {
     #[command(flatten)]
     tuning: TuningArgs,
     /// Images at once
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
-    batch: Vec<usize>,
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one())]
+    batch: Vec<u32>,
     /// Input size: 224, or HxW [default: what the network was made for]
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
@@ -131,7 +131,7 @@ impl Bench {
         let isas = if self.isa.is_empty() { vec![Isa::best()?] } else { self.isa.clone() };
         let tuning = self.tuning.load()?;
         let mut contenders = Vec::new();
-        for &batch in &self.batch {
+        for batch in self.batch.iter().map(|&batch| batch as usize) {
             for &isa in &isas {
                 for &threads in &threads {
                     for &numerics in &self.numerics {

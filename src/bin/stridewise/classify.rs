@@ -1,6 +1,6 @@
 //! `classify`: what is on a picture.
 
-use crate::args::{ModelArgs, TunedRunArgs};
+use crate::args::{ModelArgs, TunedRunArgs, from_one};
 use crate::output::{Done, Failure, Output, count, duration, lines, table};
 use crate::progress::Progress;
 use clap::Args;
@@ -21,7 +21,7 @@ pub struct Classify {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Classes to show for each picture
-    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = from_one())]
     top: u32,
     #[command(flatten)]
     model: ModelArgs,

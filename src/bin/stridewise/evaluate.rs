@@ -1,6 +1,6 @@
 //! `evaluate`: accuracy over a labelled set.
 
-use crate::args::{ModelArgs, TunedRunArgs};
+use crate::args::{ModelArgs, TunedRunArgs, from_one};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, duration, grouped};
 use crate::progress::Progress;
@@ -19,11 +19,11 @@ pub struct Evaluate {
     /// Images [N, C, H, W]: uint8 pixels, which are normalised as the model wants it, or float32 as the network reads them
     #[arg(long, value_name = "X.npy")]
     images: PathBuf,
-    /// Classes [N]: uint8, int8 or int64
+    /// Classes [N], integers
     #[arg(long, value_name = "Y.npy")]
     labels: PathBuf,
     /// Images that run at once
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_one())]
     batch: u32,
     #[command(flatten)]
     model: ModelArgs,
@@ -115,7 +115,7 @@ fn read_labels(path: &Path, images: usize, classes: usize) -> Result<Vec<usize>,
         );
     }
     let Some(labels) = file.to_i64()? else {
-        return Err(Error::DType { what, expected: "uint8, int8 or int64".into(), found: file.dtype().into() }.into());
+        return Err(Error::DType { what, expected: "integers".into(), found: file.dtype().into() }.into());
     };
     let class = |(index, &label): (usize, &i64)| match usize::try_from(label) {
         Ok(class) if class < classes => Ok(class),

@@ -1,6 +1,6 @@
 //! `inspect`: what a network is made of.
 
-use crate::args::{ModelArgs, Size, TunedRunArgs};
+use crate::args::{ModelArgs, Size, TunedRunArgs, from_one};
 use crate::arrays::NamedShape;
 use crate::inspect_onnx;
 use crate::output::{Done, Failure, Output, grouped, lines, table};
@@ -18,15 +18,17 @@ Examples:
   stridewise inspect --arch resnet50              the module tree as PyTorch prints it, and a table of layers
   stridewise inspect --arch vgg16 --size 320x256  shapes and multiply-accumulates at another input size
   stridewise inspect --arch resnet50 --plan       what runs: fused steps, algorithms, tiles, and why")]
+// Without a plan nothing is run.
+#[command(mut_args(|arg| if RUN_ARGS.contains(&arg.get_id().as_str()) { arg.requires("plan") } else { arg }))]
 pub struct Inspect {
     #[command(flatten)]
     model: ModelArgs,
     /// Input size: 224, or HxW [default: what the network was made for]
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
-    /// Images at once, for the shapes
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    /// Images at once, for the shapes [default: 1]
+    #[arg(long, value_name = "N", value_parser = from_one())]
+    batch: Option<u32>,
     /// The shape of an input of an ONNX file, for example image=1x3x320x320; once for each
     #[arg(long, value_name = "NAME=SHAPE")]
     shape: Vec<NamedShape>,
@@ -42,6 +44,9 @@ pub struct Inspect {
     #[command(flatten)]
     run: TunedRunArgs,
 }
+
+/// Ids of the arguments of [`TunedRunArgs`].
+const RUN_ARGS: [&str; 5] = ["threads", "isa", "numerics", "precision", "tuning"];
 
 #[derive(Serialize)]
 struct Report {
@@ -103,13 +108,24 @@ impl Inspect {
             return self.show_plan(output);
         }
         if let (Some(path), true) = (&self.model.model, self.model.is_onnx()) {
+            let given =
+                [(self.size.is_some(), "--size"), (self.batch.is_some(), "--batch"), (self.tree, "--tree"), (self.table, "--table")];
+            if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
+                return Err(Failure::Usage(format!("{option}: of an ONNX file, without --plan, only --shape is read")));
+            }
             return inspect_onnx::show(path, &self.shape, output);
+        }
+        if let Some(shape) = self.shape.first() {
+            let name = &shape.0.0;
+            return Err(Failure::Usage(format!(
+                "--shape {name}=…: without --plan it is for ONNX files; --size and --batch are for others"
+            )));
         }
         let (arch, classes) = self.arch_and_classes()?;
         let module = arch.module(classes)?;
         let graph = skeleton::skeleton(arch, classes)?;
         let size = self.size.map_or(graph.input().size, |size| size.0);
-        let shapes = graph.infer_shapes(self.batch as usize, size)?;
+        let shapes = graph.infer_shapes(self.images(), size)?;
         let parameters = module.parameters()?.iter().filter(|p| p.trained).map(|p| p.shape.elements() as u64).sum();
         let report = Report::new(arch, &graph, &shapes, parameters);
         output.print(&report, || match (self.tree, self.table) {
@@ -118,6 +134,10 @@ impl Inspect {
             _ => format!("{module}\n\n{}", report.text()),
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn images(&self) -> usize {
+        self.batch.unwrap_or(1) as usize
     }
 
     /// From the file when there is one; an architecture by name needs no weights.
@@ -139,7 +159,7 @@ impl Inspect {
             (Some(path), true) => Model::from_onnx_with(path, &OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() })?,
             _ => self.model.load_any_weights()?,
         };
-        let options = self.run.options(self.batch as usize, self.size.map(|s| s.0))?;
+        let options = self.run.options(self.images(), self.size.map(|s| s.0))?;
         let session = model.session(&SessionOptions { shapes, ..options })?;
         let steps = session.steps();
         let report = PlanReport {

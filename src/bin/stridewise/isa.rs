@@ -61,7 +61,7 @@ impl ShowIsa {
             }
             isas.push(entry);
         }
-        let report = Report { best, stridewise_isa: std::env::var("STRIDEWISE_ISA").ok(), isas };
+        let report = Report { best, stridewise_isa: std::env::var("STRIDEWISE_ISA").ok().filter(|name| !name.is_empty()), isas };
         output.print(&report, || report.text(self.kernels))?;
         Ok(ExitCode::SUCCESS)
     }

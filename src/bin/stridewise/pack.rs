@@ -1,6 +1,6 @@
 //! `pack`: a network with its weights as kernels read them.
 
-use crate::args::{ModelArgs, Size};
+use crate::args::{ModelArgs, Size, from_one};
 use crate::output::{Done, Output, grouped};
 use clap::Args;
 use serde::Serialize;
@@ -16,9 +16,8 @@ Examples:
   stridewise pack resnet50.safetensors -o resnet50.swp --isa avx2,avx512 --batch 1,8
       for machines of both kinds, and for single images and batches
 
-A packed network is one file in place of the weights. It is for the instruction sets, precisions, batches, sizes and numerics that it was packed
-for;
-a session of another kind is refused, with what it lacks.")]
+A packed network is one file in place of the weights. It is for the instruction sets, precisions, \
+batches, sizes and numerics that it was packed for; a session of another kind is refused, with what it lacks.")]
 pub struct Pack {
     /// Weights in any format that --model takes [default: the built-in CIFAR-10 ResNet-20]
     #[arg(value_name = "FILE", conflicts_with_all = ["model", "random"])]
@@ -38,7 +37,7 @@ pub struct Pack {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values_t = [Precision::F32])]
     precision: Vec<Precision>,
     /// Numbers of images in a batch
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one())]
     batch: Vec<u32>,
     /// Input sizes: 224, or HxW [default: what the network was made for]
     #[arg(long, value_name = "HxW,…", value_delimiter = ',')]

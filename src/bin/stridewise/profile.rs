@@ -4,7 +4,7 @@ mod page;
 mod plots;
 mod trace;
 
-use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads};
+use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads, from_one};
 use crate::bandwidth::{Bandwidth, measure_read_bandwidth};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
@@ -41,7 +41,7 @@ pub struct Profile {
     #[command(flatten)]
     run: TunedRunArgs,
     /// Images at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one())]
     batch: u32,
     /// Input size: 224, or HxW [default: what the network was made for]
     #[arg(long, value_name = "HxW")]
@@ -53,7 +53,7 @@ pub struct Profile {
     #[arg(long, value_name = "BY")]
     sort: Option<Sort>,
     /// Show the first N rows of the table only
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = from_one())]
     top: Option<u32>,
     /// Write a trace of one run in Chrome's trace event format
     #[arg(long, value_name = "OUT.json")]

@@ -1,6 +1,6 @@
 //! `quantize`: the scales that a network is computed with in bytes.
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, from_one};
 use crate::fidelity::{self, Fidelity, loses_most};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, lines, table};
@@ -29,7 +29,7 @@ pub struct Quantize {
     #[arg(long, value_name = "PATH")]
     calibrate: PathBuf,
     /// Images of them to use
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = from_one())]
     images: u32,
     /// How ranges are found: min-max, percentile[:N], entropy or mse
     #[arg(long, value_name = "METHOD", default_value_t = Method::Mse)]
@@ -82,6 +82,10 @@ impl Quantize {
         let model = self.model.load()?;
         if model.is_quantized() {
             return Err(Failure::Usage(format!("{} is quantised already", self.model.describe(&model))));
+        }
+        if let Some(path) = model.packed_file() {
+            let reason = "a packed network has no weights to quantise: use the file that it was packed from";
+            return Err(Failure::Usage(format!("{}: {reason}", path.display())));
         }
         let images = Images::open_or_decode(&self.calibrate, &model, self.images as usize)?;
         let used = images.len().min(self.images as usize);

@@ -1,6 +1,6 @@
 //! `run`: from an array to an array.
 
-use crate::args::{ModelArgs, TunedRunArgs};
+use crate::args::{ModelArgs, TunedRunArgs, from_one};
 use crate::arrays::{self, NamedFile};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, duration};
@@ -26,7 +26,7 @@ pub struct Run {
     #[arg(long, short, value_name = "Y.npy")]
     output: PathBuf,
     /// Images that run at once
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_one())]
     batch: u32,
     #[command(flatten)]
     model: ModelArgs,

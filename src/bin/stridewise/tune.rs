@@ -1,6 +1,6 @@
 //! `tune`: which algorithm is the fastest for each convolution, on this very processor.
 
-use crate::args::{ModelArgs, RunArgs, Size};
+use crate::args::{ModelArgs, RunArgs, Size, from_one};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use clap::Args;
@@ -32,7 +32,7 @@ pub struct Tune {
     #[command(flatten)]
     run: RunArgs,
     /// Images at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one())]
     batch: u32,
     /// Input size: 224, or HxW [default: what the network was made for]
     #[arg(long, value_name = "HxW")]

@@ -113,6 +113,11 @@ fn checked_header(bytes: &[u8]) -> std::result::Result<&[u8], String> {
 }
 
 impl PackedFile {
+    /// What was mapped.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The weights of a node, packed as asked for.
     ///
     /// # Errors
