@@ -4,10 +4,10 @@
     tools/main_loops.py libstridewise_kernels.rlib
     tools/main_loops.py --objdump aarch64-linux-gnu-objdump --mca llvm-mca --cpu neoverse-n1 libstridewise_kernels.rlib
 
-A main loop is an innermost loop with multiply-adds, of a kernel that sums up convolutions. One that moves a vector register to or
-from the stack is a failure: status 1. The library must be compiled with -C symbol-mangling-version=v0, so that symbols say which
-instance of a generic function they are; .ci/main-loops does that. With --mca, llvm-mca predicts the cycles of each main loop on a
-processor, and from them the share of its FMA pipes' time that is used.
+A main loop is an innermost loop with multiply-adds, of a kernel that sums up convolutions or measures the peak. One that moves a
+vector register to or from the stack is a failure: status 1. The library must be compiled with -C symbol-mangling-version=v0, so
+that symbols say which instance of a generic function they are; .ci/main-loops does that. With --mca, llvm-mca predicts the cycles
+of each main loop on a processor, and from them the share of its FMA pipes' time that is used.
 """
 import argparse
 import collections
@@ -15,8 +15,11 @@ import re
 import subprocess
 import sys
 
-# Kernels whose speed is that of their multiply-adds.
-KERNEL = re.compile(r"::(avx2|avx512|neon)::kernels::((?:conv_tile|depthwise_any|depthwise_shaped|groups)(?:::<[^>]*>)?)>:$")
+# Kernels whose speed is that of their multiply-adds, and the chains that the peak is measured with: of plain Rust too.
+KERNEL = re.compile(
+    r"::(avx2|avx512|neon|fused(?=::kernels::fma_chain))::kernels::"
+    r"((?:conv_tile|depthwise_any|depthwise_shaped|groups|fma_chain)(?:::<[^>]*>)?)>:$"
+)
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 # A jump's destination; what stands behind it is the symbol's name.
 DESTINATION = re.compile(r"(?:^|,\s*)(?:0x)?([0-9a-f]+)(?:\s+<|\s*$)")
