@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use stridewise::graph::{Activation, ConvAttributes, Dim, Graph, Op, TensorOp, ValueId};
-use stridewise::{Arch, Model, SessionOptions, Shape, Tensor, Threads};
+use stridewise::quantize::{Calibrator, Method};
+use stridewise::{Arch, Executor, Model, Precision, Session, SessionOptions, Shape, Tensor, ThreadPool, Threads};
 use stridewise_kernels::dense::Extreme;
 use stridewise_kernels::{Binary, Unary};
 
@@ -63,17 +64,21 @@ fn run_into_allocates_nothing_in_any_model() {
         let model = Model::random(*arch, 0).unwrap();
         for threads in [1, 2] {
             let options = SessionOptions { threads: Threads::Count(threads), size: Some([32, 32]), ..Default::default() };
-            let mut session = model.session(&options).unwrap();
-            let x = Tensor::zeros(session.input_shape()).unwrap();
-            let mut y = Tensor::zeros(session.output_shape()).unwrap();
-            // From the very first run on, and after threads have slept.
-            for round in 0..3 {
-                ALLOCATIONS.store(0, Ordering::SeqCst);
-                COUNT.store(true, Ordering::SeqCst);
-                session.run_into(x.view(), &mut y).unwrap();
-                COUNT.store(false, Ordering::SeqCst);
-                assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "{name}, {threads} threads, run {round}");
-                std::thread::sleep(std::time::Duration::from_millis(1));
+            runs_without_allocating(&mut model.session(&options).unwrap(), &format!("{name}, {threads} threads"));
+        }
+    }
+    for arch in [Arch::ResNet18, Arch::MobileNetV2] {
+        let model = calibrated(arch);
+        for precision in Precision::ALL {
+            match precision {
+                Precision::Bf16 if !cfg!(feature = "bf16") => continue,
+                Precision::Int8 if !cfg!(feature = "int8") => continue,
+                _ => {}
+            }
+            let executor = ThreadPool::from_executor(Arc::new(OneByOne(3))).unwrap();
+            for (pool, threads) in [("a team", Threads::Count(2)), ("an executor of the caller's", executor.into())] {
+                let options = SessionOptions { threads, precision, size: Some([32, 32]), ..Default::default() };
+                runs_without_allocating(&mut model.session(&options).unwrap(), &format!("{arch} in {precision} on {pool}"));
             }
         }
     }
@@ -82,6 +87,45 @@ fn run_into_allocates_nothing_in_any_model() {
     let tensor = Tensor::<f32>::zeros(Shape::new(&[1024]).unwrap()).unwrap();
     COUNT.store(false, Ordering::SeqCst);
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > 0 && tensor.as_slice()[0] == 0.0);
+}
+
+/// From the very first run on, and after threads have slept.
+fn runs_without_allocating(session: &mut Session, what: &str) {
+    let x = Tensor::zeros(session.input_shape()).unwrap();
+    let mut y = Tensor::zeros(session.output_shape()).unwrap();
+    for round in 0..3 {
+        ALLOCATIONS.store(0, Ordering::SeqCst);
+        COUNT.store(true, Ordering::SeqCst);
+        session.run_into(x.view(), &mut y).unwrap();
+        COUNT.store(false, Ordering::SeqCst);
+        assert_eq!(ALLOCATIONS.load(Ordering::SeqCst), 0, "{what}, run {round}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Calls the parts one after the other, on the calling thread.
+struct OneByOne(usize);
+
+impl Executor for OneByOne {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn run(&self, part: &(dyn Fn(usize) + Sync)) {
+        (0..self.0).for_each(part);
+    }
+}
+
+/// A network with random weights, and scales for its activations.
+fn calibrated(arch: Arch) -> Model {
+    let model = Model::random(arch, 0).unwrap();
+    let mut session = model.session(&SessionOptions { size: Some([32, 32]), ..Default::default() }).unwrap();
+    let mut x = Tensor::<f32>::zeros(session.input_shape()).unwrap();
+    x.as_mut_slice().iter_mut().enumerate().for_each(|(i, v)| *v = (i * 37 % 256) as f32 / 128.0 - 1.0);
+    let mut calibrator = Calibrator::default();
+    calibrator.observe("input", &x);
+    session.run_with_taps(&x, &mut |name, value| calibrator.observe(name, &value)).unwrap();
+    model.with_quantization(calibrator.finish(Method::MinMax))
 }
 
 fn of_any_rank() -> Graph {
