@@ -40,7 +40,7 @@ pub enum Error {
         /// The value.
         value: f32,
     },
-    /// The architecture's name is unknown, or none matches the names and shapes of a file.
+    /// The architecture's name is unknown, none matches the names and shapes of a file, or a file holds another one.
     #[error("architecture {found}: {reason}")]
     Arch {
         /// What was asked for or found.
@@ -129,6 +129,50 @@ pub enum Error {
     /// A kernel refused a problem or an instruction set.
     #[error(transparent)]
     Kernel(#[from] stridewise_kernels::Error),
+}
+
+/// What an [`Error`] is about. Unlike `Error` it can be matched without a wildcard, which the bindings do, so that no kind of error
+/// is left out of their own lists of them.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    Io,
+    Format,
+    Weights,
+    Arch,
+    Shape,
+    DType,
+    TooLarge,
+    InvalidArgument,
+    Unsupported,
+    Graph,
+    Cancelled,
+    TimedOut,
+    Forked,
+    Kernel,
+}
+
+impl Error {
+    /// For the bindings.
+    #[doc(hidden)]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Format { .. } => ErrorKind::Format,
+            Error::Weights(_) | Error::NonFinite { .. } => ErrorKind::Weights,
+            Error::Arch { .. } => ErrorKind::Arch,
+            Error::Shape { .. } => ErrorKind::Shape,
+            Error::DType { .. } => ErrorKind::DType,
+            Error::TooLarge { .. } => ErrorKind::TooLarge,
+            Error::InvalidArgument { .. } => ErrorKind::InvalidArgument,
+            Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::Graph { .. } => ErrorKind::Graph,
+            Error::Cancelled { .. } => ErrorKind::Cancelled,
+            Error::TimedOut { .. } => ErrorKind::TimedOut,
+            Error::Forked { .. } => ErrorKind::Forked,
+            Error::Kernel(_) => ErrorKind::Kernel,
+        }
+    }
 }
 
 /// One node of [`Error::Unsupported`].

@@ -43,6 +43,7 @@ pub mod compare;
 pub mod error;
 pub mod formats;
 pub mod graph;
+mod load;
 mod model;
 pub mod models;
 // For the program alone.
@@ -58,6 +59,7 @@ pub mod tensor;
 pub mod vision;
 
 pub use error::{Error, Result};
+pub use load::LoadOptions;
 pub use model::Model;
 #[cfg(feature = "onnx")]
 pub use model::OnnxOptions;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::formats::onnx::Network;
 #[cfg(feature = "packed")]
 use crate::formats::packed::{self, Checksums, PackedFile, Packing};
-use crate::formats::{self, Format, safetensors};
+use crate::formats::safetensors;
 use crate::graph::{Graph, Input, PackRequest, ScaledWeight, bind_inputs, check_inputs};
 use crate::models::Arch;
 use crate::models::init::Initializer;
@@ -68,24 +68,6 @@ impl Default for OnnxOptions {
 }
 
 impl Model {
-    /// Reads a file of any format that this build knows: it is told by its first bytes, and ONNX by its name. `arch` is for safetensors:
-    /// without it the architecture is the one that the file names, or that its tensors tell.
-    ///
-    /// # Errors
-    /// As the function of its format, and when this build has no such function.
-    pub fn load(arch: impl Into<Option<Arch>>, path: impl AsRef<Path>) -> Result<Model> {
-        let (arch, path) = (arch.into(), path.as_ref());
-        match formats::of(path)? {
-            Format::Safetensors => Model::from_safetensors(arch, path),
-            #[cfg(feature = "packed")]
-            Format::Packed => Model::from_packed(path, Checksums::All),
-            #[cfg(feature = "onnx")]
-            Format::Onnx => Model::from_onnx(path),
-            #[allow(unreachable_patterns)]
-            other => Err(other.unknown(path)),
-        }
-    }
-
     /// Reads a safetensors file. Without an architecture it is the one that the file's metadata names, or else inferred from
     /// the tensors' names and shapes.
     ///

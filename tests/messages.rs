@@ -5,8 +5,11 @@ use stridewise::{Model, SessionOptions, Shape, Tensor};
 
 fn expected(case: &str, folder: &Path) -> String {
     let all = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/messages.txt")).unwrap();
-    let line = all.lines().find_map(|line| line.strip_prefix(case)?.strip_prefix(": ")).unwrap_or_else(|| panic!("no message for {case}"));
-    line.replace("{dir}", &folder.display().to_string())
+    let mut lines = all.lines();
+    let first = lines.find_map(|line| line.strip_prefix(case)?.strip_prefix(": ")).unwrap_or_else(|| panic!("no message for {case}"));
+    let rest = lines.take_while(|line| line.starts_with("  ")).map(|line| format!("\n{line}"));
+    let message: String = std::iter::once(first.to_string()).chain(rest).collect();
+    message.replace("{dir}", &folder.display().to_string())
 }
 
 #[test]
@@ -24,6 +27,13 @@ fn messages_are_those_of_every_binding() {
     assert_eq!(load("missing.safetensors"), expected("missing file", folder.path()));
     assert_eq!(load("corrupt.safetensors"), expected("corrupt model", folder.path()));
     assert_eq!(load("dtype.safetensors"), expected("dtype of a weight", folder.path()));
+
+    #[cfg(feature = "onnx")]
+    {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx/unsupported.onnx");
+        std::fs::copy(source, file("unsupported.onnx")).unwrap();
+        assert_eq!(load("unsupported.onnx"), expected("unsupported op", folder.path()));
+    }
 
     let mut session = Model::load(None, assets).unwrap().session(&SessionOptions::default()).unwrap();
     let zeros = |dims: &[usize]| Tensor::<f32>::zeros(Shape::new(dims).unwrap()).unwrap();

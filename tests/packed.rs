@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stridewise::formats::packed::Checksums;
 use stridewise::graph::{Activation, ConvAttributes, Graph, Op, PoolAttributes};
 use stridewise::models::{Block, ResNet};
-use stridewise::{Arch, Error, Isa, Model, Numerics, SessionOptions, Shape, Tensor};
+use stridewise::{Arch, Error, Isa, LoadOptions, Model, Numerics, SessionOptions, Shape, Tensor};
 use xxhash_rust::xxh3::xxh3_64;
 
 fn small() -> Model {
@@ -62,6 +62,31 @@ fn a_packed_network_gives_the_bits_of_the_one_it_was_packed_from() {
         assert!(std::fs::read(&again).unwrap() == std::fs::read(&path).unwrap());
     }
     assert_eq!(run(&Model::load(None, &path).unwrap(), &options(Isa::Portable, Numerics::Fast, 1)), expected[0]);
+}
+
+#[test]
+fn an_architecture_that_is_named_is_held_against_the_file() {
+    let named = Model::random(Arch::ResNet20CifarA, 0).unwrap();
+    named.session(&SessionOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("named.swp");
+    named.save_packed(&path).unwrap();
+    assert_eq!(Model::load(Arch::ResNet20CifarA, &path).unwrap().arch(), Some(Arch::ResNet20CifarA));
+    // Plain-20 has the same tensors.
+    for other in [Arch::ResNet18, Arch::Plain20Cifar] {
+        let error = Model::load(other, &path).unwrap_err();
+        assert!(matches!(error, Error::Arch { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(&other.to_string()) && error.contains("named.swp is a packed network of resnet20a-cifar10"), "{error}");
+    }
+    let error = Model::load_with(&path, &LoadOptions { shapes: vec![("input".into(), vec![1, 3, 32, 32])], ..Default::default() });
+    assert!(error.unwrap_err().to_string().contains("is a packed network, and only an ONNX file is read for shapes"));
+    // One without a name is known by its numbers.
+    let (_folder, path) = packed(&small());
+    assert!(Model::load(Arch::ResNet(ResNet::new(Block::Basic, [1, 1, 1, 1])), &path).is_ok());
+    let error = Model::load(Arch::ResNet(ResNet::new(Block::Basic, [1, 1, 1, 2])), &path).unwrap_err().to_string();
+    assert!(error.contains("[1, 1, 1, 2]") && error.contains("[1, 1, 1, 1]"), "{error}");
+    assert!(Model::load(Arch::ResNet18, &path).is_err());
 }
 
 #[cfg(feature = "bf16")]

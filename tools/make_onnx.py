@@ -46,6 +46,14 @@ def main():
         [("a", ["N", 3]), ("b", ["N", 1])],
         [("sum", ["N", 3]), ("product", ["N", 3])],
     )
+    # A linear layer that fits images of 4x4 alone, though the input says H and W.
+    write(
+        "flattened",
+        [node("Flatten", ["image"], ["f"], name="flatten"), node("Gemm", ["f", "fc"], ["features"], name="fc", transB=1)],
+        [("image", ["N", 3, "H", "W"])],
+        [("features", ["N", 2])],
+        [constant(ramp(2, 48), "fc")],
+    )
     write(
         "unsupported",
         [

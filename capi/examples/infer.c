@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
     if (stridewise_model_load(argv[1], NULL, &model) != STRIDEWISE_STATUS_OK) {
         return failed("stridewise_model_load");
     }
-    StridewiseSessionOptions options = stridewise_session_options();
+    StridewiseSessionOptions options = {.struct_size = sizeof options}; /* all else is 0: the defaults */
     options.threads = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     StridewiseSession *session = NULL;
     StridewiseStatus status = stridewise_session_new(model, &options, &session);

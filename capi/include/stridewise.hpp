@@ -11,9 +11,12 @@
 #include "stridewise.h"
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -45,6 +48,34 @@ template <class T, void (*Free)(T *)> struct Freed {
 
 template <class T, void (*Free)(T *)> using Handle = std::unique_ptr<T, Freed<T, Free>>;
 
+template <std::size_t Rank> void copy_dims(std::size_t (&to)[Rank], std::size_t &rank, std::initializer_list<std::size_t> dims) {
+    if (dims.size() > Rank) {
+        throw std::invalid_argument("stridewise: a tensor has at most " + std::to_string(Rank) + " dimensions");
+    }
+    rank = 0;
+    for (std::size_t dim : dims) {
+        to[rank++] = dim;
+    }
+}
+
+// Shapes by name. Copies share the names, which therefore stay where they are.
+class Shapes {
+public:
+    void add(std::string name, std::initializer_list<std::size_t> dims) {
+        names_.push_back(std::make_shared<const std::string>(std::move(name)));
+        StridewiseInputShape shape{};
+        shape.name = names_.back()->c_str();
+        copy_dims(shape.dims, shape.rank, dims);
+        shapes_.push_back(shape);
+    }
+    const StridewiseInputShape *data() const noexcept { return shapes_.data(); }
+    std::size_t size() const noexcept { return shapes_.size(); }
+
+private:
+    std::vector<std::shared_ptr<const std::string>> names_;
+    std::vector<StridewiseInputShape> shapes_;
+};
+
 } // namespace detail
 
 // Throws when the library that the program runs with has another ABI than the header that it was compiled with.
@@ -55,15 +86,63 @@ inline void check_abi() {
     }
 }
 
+// How a network is read.
+class LoadOptions {
+public:
+    LoadOptions() { options_.struct_size = sizeof options_; }
+    // The architecture of a safetensors file, or the one that a packed network must be of; empty for the one that the file tells.
+    LoadOptions &arch(std::string name) {
+        arch_ = std::move(name);
+        return *this;
+    }
+    // The shape of an input of an ONNX file that does not fit batch 1, images of 224x224 and other dimensions of 1.
+    LoadOptions &shape(std::string input, std::initializer_list<std::size_t> dims) {
+        shapes_.add(std::move(input), dims);
+        return *this;
+    }
+    // Most bytes of constants that are computed from constants.
+    LoadOptions &max_memory(std::size_t bytes) {
+        options_.max_memory = bytes;
+        return *this;
+    }
+
+    // What they are in C, for as long as these options are there and not changed.
+    StridewiseLoadOptions get() const {
+        StridewiseLoadOptions options = options_;
+        options.arch = arch_.empty() ? nullptr : arch_.c_str();
+        options.shapes = shapes_.data();
+        options.shape_count = shapes_.size();
+        return options;
+    }
+
+private:
+    StridewiseLoadOptions options_{};
+    std::string arch_;
+    detail::Shapes shapes_;
+};
+
 // A network with its weights. Any number of sessions share it; it may be destroyed before them.
 class Model {
 public:
     // Reads a file; an empty architecture is the one that the file tells.
-    explicit Model(const std::string &path, const std::string &arch = "") {
+    explicit Model(const std::string &path, const std::string &arch = "") : Model(path, LoadOptions().arch(arch)) {}
+
+    // Reads a file that more needs to be said about.
+    Model(const std::string &path, const LoadOptions &options) {
         check_abi();
+        const StridewiseLoadOptions given = options.get();
         StridewiseModel *handle = nullptr;
-        detail::check(stridewise_model_load(path.c_str(), arch.empty() ? nullptr : arch.c_str(), &handle));
+        detail::check(stridewise_model_load_with(path.c_str(), &given, &handle));
         handle_.reset(handle);
+    }
+
+    // Reads the bytes of a safetensors or an ONNX file, which may be freed at once.
+    static Model from_bytes(const void *data, std::size_t size, const LoadOptions &options = LoadOptions()) {
+        check_abi();
+        const StridewiseLoadOptions given = options.get();
+        StridewiseModel *handle = nullptr;
+        detail::check(stridewise_model_load_bytes(data, size, &given, &handle));
+        return Model(handle);
     }
 
     // Random weights, the same for a seed on every machine.
@@ -76,6 +155,42 @@ public:
 
     // Writes the network with the weights that its sessions have packed so far, for the constructor to map.
     void save_packed(const std::string &path) const { detail::check(stridewise_model_save_packed(handle_.get(), path.c_str())); }
+
+    std::size_t input_count() const noexcept { return stridewise_model_input_count(handle_.get()); }
+    std::string input_name(std::size_t index) const {
+        const char *name = stridewise_model_input_name(handle_.get(), index);
+        if (name == nullptr) {
+            throw std::out_of_range("stridewise: no input has this number");
+        }
+        return name;
+    }
+    // Type and dimensions of an input, without data; 0 for dimensions that a session binds.
+    StridewiseTensor input(std::size_t index = 0) const {
+        StridewiseTensor tensor{};
+        detail::check(stridewise_model_input(handle_.get(), index, &tensor));
+        return tensor;
+    }
+    // The name, which may be empty, of a dimension that a session binds; nothing for one that is fixed or not there.
+    std::optional<std::string> input_dim_name(std::size_t index, std::size_t axis) const {
+        const char *name = stridewise_model_input_dim_name(handle_.get(), index, axis);
+        return name == nullptr ? std::nullopt : std::optional<std::string>(name);
+    }
+
+    // The names of the classes in the order of the outputs, where their number tells them.
+    std::vector<std::string> labels() const {
+        std::vector<std::string> labels(stridewise_model_label_count(handle_.get()));
+        for (std::size_t index = 0; index < labels.size(); ++index) {
+            labels[index] = stridewise_model_label(handle_.get(), index);
+        }
+        return labels;
+    }
+
+    // What is done to a picture before it is the input.
+    StridewisePreprocessing preprocessing() const {
+        StridewisePreprocessing preprocessing{};
+        detail::check(stridewise_model_preprocessing(handle_.get(), &preprocessing));
+        return preprocessing;
+    }
 
     const StridewiseModel *get() const noexcept { return handle_.get(); }
 
@@ -163,7 +278,7 @@ private:
 // What a session is made for.
 class Options {
 public:
-    Options() : options_(stridewise_session_options()) {}
+    Options() { options_.struct_size = sizeof options_; }
     Options &threads(std::size_t count) { return set(options_.threads, count); }
     Options &pool(const Pool &pool) { return set(options_.pool, pool.get()); }
     Options &isa(std::string name) {
@@ -178,10 +293,24 @@ public:
         options_.height = height;
         return set(options_.width, width);
     }
+    // The shape of an input, where batch and size do not say it.
+    Options &shape(std::string input, std::initializer_list<std::size_t> dims) {
+        shapes_.add(std::move(input), dims);
+        return *this;
+    }
+    // A file of measured times by which algorithms are chosen.
+    Options &tuning(std::string path) {
+        tuning_ = std::move(path);
+        return *this;
+    }
 
+    // What they are in C, for as long as these options are there and not changed.
     StridewiseSessionOptions get() const {
         StridewiseSessionOptions options = options_;
         options.isa = isa_.empty() ? nullptr : isa_.c_str();
+        options.tuning = tuning_.empty() ? nullptr : tuning_.c_str();
+        options.shapes = shapes_.data();
+        options.shape_count = shapes_.size();
         return options;
     }
 
@@ -190,21 +319,17 @@ private:
         field = value;
         return *this;
     }
-    StridewiseSessionOptions options_;
-    std::string isa_;
+    StridewiseSessionOptions options_{};
+    std::string isa_, tuning_;
+    detail::Shapes shapes_;
 };
 
 // A dense row-major tensor of the caller's.
 inline StridewiseTensor tensor(const float *data, std::initializer_list<std::size_t> dims) {
     StridewiseTensor tensor{};
-    if (dims.size() > STRIDEWISE_MAX_RANK) {
-        throw std::invalid_argument("stridewise: a tensor has at most " + std::to_string(STRIDEWISE_MAX_RANK) + " dimensions");
-    }
     tensor.data = const_cast<float *>(data);
     tensor.dtype = STRIDEWISE_DTYPE_F32;
-    for (std::size_t dim : dims) {
-        tensor.dims[tensor.rank++] = dim;
-    }
+    detail::copy_dims(tensor.dims, tensor.rank, dims);
     return tensor;
 }
 
@@ -258,10 +383,12 @@ public:
 
     void set_cancel_token(const CancelToken &token) { detail::check(stridewise_session_set_token(handle_.get(), token.get())); }
     void clear_cancel_token() { detail::check(stridewise_session_set_token(handle_.get(), nullptr)); }
-    // Zero for none.
+    // The time that a run may take. Zero and less, which is what is left when a deadline has passed, end every run before its first layer.
     void set_time_limit(std::chrono::nanoseconds limit) {
-        detail::check(stridewise_session_set_time_limit(handle_.get(), static_cast<std::uint64_t>(limit.count())));
+        const std::int64_t left = limit.count();
+        detail::check(stridewise_session_set_time_limit(handle_.get(), left > 0 ? static_cast<std::uint64_t>(left) : 0));
     }
+    void clear_time_limit() { detail::check(stridewise_session_set_time_limit(handle_.get(), STRIDEWISE_NO_TIME_LIMIT)); }
 
     std::string explain() const {
         char *text = nullptr;

@@ -7,13 +7,17 @@
 //! - Buffers are the caller's. A run allocates nothing.
 //! - Models, pools and tokens may be used from several threads at once; a session by one at a time.
 
+mod describe;
 mod model;
+mod options;
 mod pool;
 mod session;
 mod status;
 mod tensor;
 
+pub use describe::*;
 pub use model::*;
+pub use options::*;
 pub use pool::*;
 pub use session::*;
 pub use status::*;
@@ -22,7 +26,7 @@ pub use tensor::*;
 use std::ffi::{CStr, c_char};
 
 /// Goes up with every change that a program compiled with an older header would notice.
-pub const STRIDEWISE_ABI_VERSION: u32 = 1;
+pub const STRIDEWISE_ABI_VERSION: u32 = 2;
 
 /// The ABI version of the library that the program runs with. Compare it with `STRIDEWISE_ABI_VERSION`, that of the header that it
 /// was compiled with: they must be equal.

@@ -1,81 +1,15 @@
 //! Planned networks: what runs.
 
 use crate::model::{Model, model};
-use crate::pool::{Pool, Token, optional};
-use crate::status::{Status, give_text, guard, hand_out, missing, take_back, text};
-use crate::tensor::{Dtype, STRIDEWISE_MAX_RANK, Tensor, slice};
+use crate::options::{SessionOptions, session_options};
+use crate::pool::{Token, optional};
+use crate::status::{Status, c_text, give_text, guard, hand_out, missing, take_back};
+use crate::tensor::{Tensor, slice};
 use arrayvec::ArrayVec;
 use std::ffi::{CString, c_char};
 use std::time::Duration;
 use stridewise::tensor::TensorViewMut;
 use stridewise::{Error, Shape, TensorView};
-
-/// How convolutions may sum.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Numerics {
-    /// Winograd where it is faster.
-    Fast = 0,
-    /// Direct summation only.
-    Exact = 1,
-}
-
-/// What activations and weights are rounded to while a network runs. Inputs and outputs are f32 all the same.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Precision {
-    /// Nothing is rounded further.
-    F32 = 0,
-    /// bfloat16, with sums in f32.
-    Bf16 = 1,
-    /// Bytes, with exact sums; for networks that `stridewise quantize` wrote.
-    Int8 = 2,
-}
-
-/// What a session is made for. `stridewise_session_options` fills in the defaults, which every 0 and NULL means too.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct SessionOptions {
-    /// `sizeof(StridewiseSessionOptions)`, which tells the library what the program was compiled with.
-    pub struct_size: usize,
-    /// Threads of a pool of the session's own, the calling one included. 0 and 1: everything runs on the calling thread.
-    pub threads: usize,
-    /// A pool instead; `threads` is then 0.
-    pub pool: *const Pool,
-    /// The name of an instruction set, such as `avx2`; NULL for the best.
-    pub isa: *const c_char,
-    /// One of `StridewiseNumerics`.
-    pub numerics: u32,
-    /// One of `StridewisePrecision`.
-    pub precision: u32,
-    /// Most bytes of activations, scratch and packed weights together; 0 for 8 GiB.
-    pub max_memory: usize,
-    /// Images in a batch; 0 for 1.
-    pub batch: usize,
-    /// H of the input; 0 for the size that the network was made for, and then `width` is 0 too.
-    pub height: usize,
-    /// W of the input.
-    pub width: usize,
-}
-
-const DEFAULTS: SessionOptions = SessionOptions {
-    struct_size: size_of::<SessionOptions>(),
-    threads: 0,
-    pool: std::ptr::null(),
-    isa: std::ptr::null(),
-    numerics: Numerics::Fast as u32,
-    precision: Precision::F32 as u32,
-    max_memory: 0,
-    batch: 0,
-    height: 0,
-    width: 0,
-};
-
-/// The default options: one thread, the best instruction set, batch 1, the network's own size.
-#[unsafe(no_mangle)]
-pub extern "C" fn stridewise_session_options() -> SessionOptions {
-    DEFAULTS
-}
 
 /// A running network: its plan, its memory, its threads. One thread at a time may use it, any thread.
 pub struct Session {
@@ -83,61 +17,18 @@ pub struct Session {
     names: [Vec<CString>; 2],
 }
 
-/// The options as the library has them.
-///
-/// # Safety
-/// What the options point to is there.
-unsafe fn options(given: &SessionOptions) -> Result<stridewise::SessionOptions, Error> {
-    let refuse = |argument: &str, reason: String| Error::InvalidArgument { argument: argument.into(), reason };
-    if given.struct_size != size_of::<SessionOptions>() {
-        let reason = format!("{}, where this library has {}: header and library differ", given.struct_size, size_of::<SessionOptions>());
-        return Err(refuse("options.struct_size", reason));
-    }
-    let mut options = stridewise::SessionOptions::default();
-    // SAFETY: this function's contract.
-    let (pool, isa) = unsafe { (optional(given.pool), text(given.isa, "options.isa")?) };
-    options.threads = match (pool, given.threads) {
-        (Some(pool), 0) => pool.0.clone().into(),
-        (Some(_), threads) => return Err(refuse("options.threads", format!("{threads}, and there is a pool: expected 0"))),
-        (None, threads) => threads.max(1).into(),
-    };
-    options.isa = isa.map(|name| name.parse().map_err(Error::Kernel)).transpose()?;
-    options.numerics = match given.numerics {
-        0 => stridewise::Numerics::Fast,
-        1 => stridewise::Numerics::Exact,
-        other => return Err(refuse("options.numerics", format!("{other}: expected one of StridewiseNumerics"))),
-    };
-    options.precision = match given.precision {
-        0 => stridewise::Precision::F32,
-        1 => stridewise::Precision::Bf16,
-        2 => stridewise::Precision::Int8,
-        other => return Err(refuse("options.precision", format!("{other}: expected one of StridewisePrecision"))),
-    };
-    if given.max_memory > 0 {
-        options.max_memory = given.max_memory;
-    }
-    options.batch = given.batch.max(1);
-    options.size = match (given.height, given.width) {
-        (0, 0) => None,
-        (h, w) => Some([h, w]),
-    };
-    Ok(options)
-}
-
 /// Plans, packs and allocates: everything that a run needs. `options` may be NULL for the defaults.
 ///
 /// # Safety
-/// `model` is a model; `options` is NULL or points to options whose pointers are valid; `out` may be written to.
+/// `model` is a model; `options` is NULL or points to options of the size that they say, whose pointers are valid; `out` may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stridewise_session_new(model: *const Model, options: *const SessionOptions, out: *mut *mut Session) -> Status {
     // SAFETY: the caller's promises are passed on.
     unsafe {
         hand_out(out, || {
-            let options = self::options(options.as_ref().unwrap_or(&DEFAULTS))?;
-            let session = self::model(model)?.session(&options)?;
-            let text = |name: &str| CString::new(name.replace('\0', "\\0")).unwrap_or_default();
-            let inputs = session.input_names().into_iter().map(text).collect();
-            let outputs = session.output_names().iter().map(|name| text(name)).collect();
+            let session = self::model(model)?.session(&session_options(options)?)?;
+            let inputs = session.input_names().into_iter().map(c_text).collect();
+            let outputs = session.output_names().iter().map(|name| c_text(name)).collect();
             Ok(Session { session, names: [inputs, outputs] })
         })
     }
@@ -233,10 +124,9 @@ unsafe fn describe(
         if tensor.is_null() {
             return Err(missing("tensor"));
         }
-        let mut padded = [0; STRIDEWISE_MAX_RANK];
-        padded[..dims.len()].copy_from_slice(dims);
+        let described = Tensor::of(dims, &format!("{kind} {index}"))?;
         // SAFETY: not NULL, and this function's contract.
-        unsafe { tensor.write(Tensor { data: std::ptr::null_mut(), dtype: Dtype::F32 as u32, rank: dims.len(), dims: padded }) };
+        unsafe { tensor.write(described) };
         Ok(())
     })
 }
@@ -325,7 +215,11 @@ pub unsafe extern "C" fn stridewise_session_set_token(session: *mut Session, tok
     })
 }
 
-/// Most nanoseconds that a run may take, looked at before each layer; 0 for no limit.
+/// The time limit of sessions that have none.
+pub const STRIDEWISE_NO_TIME_LIMIT: u64 = u64::MAX;
+
+/// Most nanoseconds that a run may take, looked at before each layer; `STRIDEWISE_NO_TIME_LIMIT` for no limit, as at first. With 0, which
+/// is what is left when a deadline has passed, every run times out before its first layer.
 ///
 /// # Safety
 /// `session` is a session that no other thread uses meanwhile.
@@ -334,7 +228,7 @@ pub unsafe extern "C" fn stridewise_session_set_time_limit(session: *mut Session
     guard(|| {
         // SAFETY: the caller's promise.
         let session = unsafe { session.as_mut() }.ok_or_else(|| missing("session"))?;
-        session.session.set_time_limit((nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds)));
+        session.session.set_time_limit((nanoseconds != STRIDEWISE_NO_TIME_LIMIT).then(|| Duration::from_nanos(nanoseconds)));
         Ok(())
     })
 }

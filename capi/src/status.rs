@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use stridewise::Error;
+use stridewise::error::ErrorKind;
 
 /// What became of a call.
 #[repr(C)]
@@ -17,7 +18,7 @@ pub enum Status {
     Format = 2,
     /// Weights that an architecture needs are missing, unexpected, of another shape, or not finite.
     Weights = 3,
-    /// The architecture is unknown.
+    /// The architecture is unknown, or not that of the file.
     Arch = 4,
     /// A tensor or buffer has another shape than the one that is needed.
     Shape = 5,
@@ -39,25 +40,27 @@ pub enum Status {
     Forked = 13,
     /// A defect of this library: please report it.
     Internal = 14,
+    /// A network has ops that this library does not run; the message lists all of them.
+    Unsupported = 15,
 }
 
 impl Status {
     fn of(error: &Error) -> Status {
-        match error {
-            Error::Io { .. } => Status::Io,
-            Error::Format { .. } => Status::Format,
-            Error::Weights(_) | Error::NonFinite { .. } => Status::Weights,
-            Error::Arch { .. } => Status::Arch,
-            Error::Shape { .. } => Status::Shape,
-            Error::DType { .. } => Status::Dtype,
-            Error::TooLarge { .. } => Status::TooLarge,
-            Error::InvalidArgument { .. } => Status::InvalidArgument,
-            Error::Graph { .. } => Status::Graph,
-            Error::Kernel(_) => Status::Kernel,
-            Error::Cancelled { .. } => Status::Cancelled,
-            Error::TimedOut { .. } => Status::TimedOut,
-            Error::Forked { .. } => Status::Forked,
-            _ => Status::Internal,
+        match error.kind() {
+            ErrorKind::Io => Status::Io,
+            ErrorKind::Format => Status::Format,
+            ErrorKind::Weights => Status::Weights,
+            ErrorKind::Arch => Status::Arch,
+            ErrorKind::Shape => Status::Shape,
+            ErrorKind::DType => Status::Dtype,
+            ErrorKind::TooLarge => Status::TooLarge,
+            ErrorKind::InvalidArgument => Status::InvalidArgument,
+            ErrorKind::Unsupported => Status::Unsupported,
+            ErrorKind::Graph => Status::Graph,
+            ErrorKind::Kernel => Status::Kernel,
+            ErrorKind::Cancelled => Status::Cancelled,
+            ErrorKind::TimedOut => Status::TimedOut,
+            ErrorKind::Forked => Status::Forked,
         }
     }
 }
@@ -83,10 +86,20 @@ pub(crate) fn guard(call: impl FnOnce() -> Result<(), Error>) -> Status {
             (Status::Internal, format!("a defect of this library, please report it: {}", said.unwrap_or_default()))
         }
     };
-    let text = CString::new(text.replace('\0', "\\0")).unwrap_or_default();
+    let text = c_text(&text);
     // A thread that is ending has no message any more; the status says enough.
     let _ = MESSAGE.try_with(|message| message.replace(text));
     status
+}
+
+/// Runs what has no error to tell, and nothing instead if it panics.
+pub(crate) fn quietly<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok().flatten()
+}
+
+/// A text of the library's for the caller.
+pub(crate) fn c_text(text: &str) -> CString {
+    CString::new(text.replace('\0', "\\0")).unwrap_or_default()
 }
 
 /// What must not be NULL, by the argument's name.
@@ -160,7 +173,7 @@ pub(crate) unsafe fn give_text(out: *mut *mut c_char, make: impl FnOnce() -> Res
         if out.is_null() {
             return Err(missing("out"));
         }
-        let text = CString::new(make()?.replace('\0', "\\0")).unwrap_or_default();
+        let text = c_text(&make()?);
         // SAFETY: not NULL, so by this function's contract a place to write to.
         unsafe { out.write(text.into_raw()) };
         Ok(())

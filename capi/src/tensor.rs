@@ -1,7 +1,7 @@
 //! The caller's buffers.
 
-use crate::status::missing;
-use std::ffi::c_void;
+use crate::status::{missing, text};
+use std::ffi::{c_char, c_void};
 use std::fmt::Display;
 use stridewise::tensor::TensorViewMut;
 use stridewise::{Error, Shape, TensorView};
@@ -40,6 +40,13 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Of these dimensions and of f32, without data. What are more than [`STRIDEWISE_MAX_RANK`] is refused.
+    pub(crate) fn of(dims: &[usize], what: &str) -> Result<Tensor, Error> {
+        let mut padded = [0; STRIDEWISE_MAX_RANK];
+        padded.get_mut(..dims.len()).ok_or_else(|| too_many_dimensions(what, dims.len()))?.copy_from_slice(dims);
+        Ok(Tensor { data: std::ptr::null_mut(), dtype: Dtype::F32 as u32, rank: dims.len(), dims: padded })
+    }
+
     /// Checks type and shape; gives the elements: where there are none, a pointer that is none of the caller's.
     fn check(&self, what: &dyn Display) -> Result<(*mut f32, Shape), Error> {
         if self.dtype != Dtype::F32 as u32 {
@@ -47,11 +54,7 @@ impl Tensor {
             let found = names.get(self.dtype as usize).map_or_else(|| format!("number {}", self.dtype), |name| name.to_string());
             return Err(Error::DType { what: what.to_string(), expected: "f32".into(), found });
         }
-        let dims = self.dims.get(..self.rank).ok_or_else(|| Error::TooLarge {
-            what: format!("the rank of {what}"),
-            requested: self.rank.to_string(),
-            limit: STRIDEWISE_MAX_RANK.to_string(),
-        })?;
+        let dims = self.dims.get(..self.rank).ok_or_else(|| too_many_dimensions(&what.to_string(), self.rank))?;
         let shape = Shape::new(dims)?;
         if shape.is_empty() {
             return Ok((std::ptr::NonNull::dangling().as_ptr(), shape));
@@ -86,6 +89,43 @@ impl Tensor {
         // SAFETY: as in `view`, and by this function's contract ours alone.
         TensorViewMut::new(shape, unsafe { std::slice::from_raw_parts_mut(data, shape.elements()) })
     }
+}
+
+/// The shape of one input of a network.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InputShape {
+    /// The input's name.
+    pub name: *const c_char,
+    /// Number of dimensions.
+    pub rank: usize,
+    /// The dimensions, outermost first.
+    pub dims: [usize; STRIDEWISE_MAX_RANK],
+}
+
+/// Shapes by name, as the library has them.
+///
+/// # Safety
+/// `shapes` points to so many, whose names are strings that end with a zero, unless it is NULL or `count` is 0.
+pub(crate) unsafe fn named_shapes(shapes: *const InputShape, count: usize) -> Result<Vec<(String, Vec<usize>)>, Error> {
+    // SAFETY: this function's contract.
+    let shapes = unsafe { slice(shapes, count, "options.shapes")? };
+    let mut named = Vec::new();
+    for (index, shape) in shapes.iter().enumerate() {
+        let argument = format!("options.shapes[{index}].name");
+        // SAFETY: this function's contract.
+        let name = unsafe { text(shape.name, &argument)? }.ok_or_else(|| missing(&argument))?;
+        let dims = shape.dims.get(..shape.rank).ok_or_else(|| too_many_dimensions(&format!("input `{name}`"), shape.rank))?;
+        if named.iter().any(|(before, _)| before == name) {
+            return Err(Error::InvalidArgument { argument: format!("input `{name}`"), reason: "its shape is given twice".into() });
+        }
+        named.push((name.to_string(), dims.to_vec()));
+    }
+    Ok(named)
+}
+
+pub(crate) fn too_many_dimensions(what: &str, rank: usize) -> Error {
+    Error::TooLarge { what: format!("the rank of {what}"), requested: rank.to_string(), limit: STRIDEWISE_MAX_RANK.to_string() }
 }
 
 /// An array of the caller's.

@@ -63,7 +63,7 @@ static int on_hooks(const StridewiseModel *model, void (*run)(void *, Stridewise
     StridewiseExecutor executor = {&calls, 2, run};
     StridewisePool *pool = NULL;
     CHECK(stridewise_pool_from_executor(&executor, &pool) == OK && stridewise_pool_threads(pool) == 2);
-    StridewiseSessionOptions options = stridewise_session_options();
+    StridewiseSessionOptions options = {.struct_size = sizeof options};
     options.pool = pool;
     StridewiseSession *session = NULL;
     StridewiseStatus made = stridewise_session_new(model, &options, &session);
@@ -105,9 +105,14 @@ int main(int argc, char **argv) {
     CHECK(stridewise_session_run(session, &input, 1, &output, 1) == STRIDEWISE_STATUS_CANCELLED);
     stridewise_token_reset(token);
     stridewise_token_free(token);
-    CHECK(stridewise_session_set_time_limit(session, 1) == OK);
-    CHECK(stridewise_session_run(session, &input, 1, &output, 1) == STRIDEWISE_STATUS_TIMED_OUT);
-    CHECK(stridewise_session_set_time_limit(session, 0) == OK && stridewise_session_set_token(session, NULL) == OK);
+    for (uint64_t limit = 0; limit < 2; limit++) {
+        CHECK(stridewise_session_set_time_limit(session, limit) == OK);
+        CHECK(stridewise_session_run(session, &input, 1, &output, 1) == STRIDEWISE_STATUS_TIMED_OUT);
+    }
+    CHECK(stridewise_session_set_time_limit(session, STRIDEWISE_NO_TIME_LIMIT - 1) == OK);
+    CHECK(stridewise_session_run(session, &input, 1, &output, 1) == OK);
+    CHECK(stridewise_session_set_time_limit(session, 0) == OK);
+    CHECK(stridewise_session_set_time_limit(session, STRIDEWISE_NO_TIME_LIMIT) == OK && stridewise_session_set_token(session, NULL) == OK);
     CHECK(stridewise_session_run(session, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) == 0);
 
     /* A packed network. */
@@ -118,11 +123,15 @@ int main(int argc, char **argv) {
     StridewiseSession *mapped = NULL;
     CHECK(stridewise_model_load(path, NULL, &packed) == OK && stridewise_session_new(packed, NULL, &mapped) == OK);
     stridewise_model_free(packed);
+    CHECK(stridewise_model_load(path, "resnet18", &packed) == STRIDEWISE_STATUS_ARCH && packed == NULL);
+    CHECK(strstr(stridewise_last_error(), "resnet18") != NULL && strstr(stridewise_last_error(), "resnet20-cifar10") != NULL);
+    CHECK(stridewise_model_load(path, "resnet20-cifar10", &packed) == OK);
+    stridewise_model_free(packed);
     CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK && memcmp(logits, expected, sizeof logits) == 0);
     stridewise_session_free(mapped);
 
     /* bfloat16 is near, or the same where f32 is faster; bytes need scales, which this network has not. */
-    StridewiseSessionOptions narrow = stridewise_session_options();
+    StridewiseSessionOptions narrow = {.struct_size = sizeof narrow};
     narrow.precision = STRIDEWISE_PRECISION_BF16;
     CHECK(stridewise_session_new(model, &narrow, &mapped) == OK);
     CHECK(stridewise_session_run(mapped, &input, 1, &output, 1) == OK);
@@ -148,7 +157,7 @@ int main(int argc, char **argv) {
     StridewiseStatus invalid = STRIDEWISE_STATUS_INVALID_ARGUMENT;
     StridewisePool *pool = NULL;
     StridewiseExecutor none = {NULL, 2, NULL}, idle = {NULL, 0, both};
-    StridewiseSessionOptions options = stridewise_session_options();
+    StridewiseSessionOptions options = {.struct_size = sizeof options};
     StridewiseModel *nothing = model;
     CHECK(stridewise_model_load(NULL, NULL, &nothing) == invalid && nothing == NULL);
     CHECK(stridewise_model_load(argv[1], "resnet51", &nothing) == STRIDEWISE_STATUS_ARCH);
@@ -171,8 +180,16 @@ int main(int argc, char **argv) {
     odd.data = NULL;
     CHECK(stridewise_session_run(session, &odd, 1, &output, 1) != OK);
     CHECK(stridewise_session_explain(session, NULL) == invalid && stridewise_session_input(session, 9, &odd) == invalid);
-    options.struct_size -= 8;
-    CHECK(stridewise_session_new(model, &options, &mapped) == invalid && strstr(stridewise_last_error(), "struct_size") != NULL);
+    /* The struct of the first header is shorter; what is behind it is not looked at. No other size is any. */
+    options.struct_size = offsetof(StridewiseSessionOptions, shapes);
+    options.shape_count = 7;
+    CHECK(stridewise_session_new(model, &options, &mapped) == OK);
+    stridewise_session_free(mapped);
+    size_t sizes[] = {0, 8, options.struct_size - 4, options.struct_size + 8, sizeof options + 8, (size_t)-1};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        options.struct_size = sizes[i];
+        CHECK(stridewise_session_new(model, &options, &mapped) == invalid && strstr(stridewise_last_error(), "struct_size") != NULL);
+    }
     stridewise_model_free(NULL);
     stridewise_pool_free(NULL);
     stridewise_token_free(NULL);

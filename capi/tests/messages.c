@@ -31,6 +31,7 @@ int main(int argc, char **argv) {
     wrong |= load("missing file", argv[2], "missing.safetensors", STRIDEWISE_STATUS_IO);
     wrong |= load("corrupt model", argv[2], "corrupt.safetensors", STRIDEWISE_STATUS_FORMAT);
     wrong |= load("dtype of a weight", argv[2], "dtype.safetensors", STRIDEWISE_STATUS_DTYPE);
+    wrong |= load("unsupported op", argv[2], "unsupported.onnx", STRIDEWISE_STATUS_UNSUPPORTED);
 
     StridewiseModel *model = NULL;
     StridewiseSession *session = NULL;

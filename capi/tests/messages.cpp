@@ -25,6 +25,7 @@ int main(int argc, char **argv) {
     wrong |= fails("missing file", STRIDEWISE_STATUS_IO, [&] { load("missing.safetensors"); });
     wrong |= fails("corrupt model", STRIDEWISE_STATUS_FORMAT, [&] { load("corrupt.safetensors"); });
     wrong |= fails("dtype of a weight", STRIDEWISE_STATUS_DTYPE, [&] { load("dtype.safetensors"); });
+    wrong |= fails("unsupported op", STRIDEWISE_STATUS_UNSUPPORTED, [&] { load("unsupported.onnx"); });
     stridewise::Session session{stridewise::Model(argv[1])};
     std::vector<float> image(4 * 32 * 32), logits(10);
     StridewiseTensor input = stridewise::tensor(image.data(), {1, 4, 32, 32}), output = stridewise::tensor(logits.data(), {1, 10});

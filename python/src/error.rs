@@ -3,19 +3,24 @@
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use stridewise::Error;
+use stridewise::error::ErrorKind;
 
 /// The exception that an error is.
 pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
-    let class = match error {
-        Error::Io { .. } => "FileError",
-        Error::Format { .. } => "FormatError",
-        Error::Weights(_) | Error::NonFinite { .. } => "WeightsError",
-        Error::Shape { .. } => "ShapeError",
-        Error::DType { .. } => "DTypeError",
-        Error::Cancelled { .. } => "Cancelled",
-        Error::TimedOut { .. } => "TimedOut",
-        Error::InvalidArgument { .. } | Error::Arch { .. } => "ArgumentError",
-        _ => "Error",
+    let class = match error.kind() {
+        ErrorKind::Io => "FileError",
+        ErrorKind::Format => "FormatError",
+        ErrorKind::Weights => "WeightsError",
+        ErrorKind::Unsupported => "UnsupportedError",
+        ErrorKind::Graph => "GraphError",
+        ErrorKind::Shape => "ShapeError",
+        ErrorKind::DType => "DTypeError",
+        ErrorKind::TooLarge => "TooLargeError",
+        ErrorKind::Kernel => "KernelError",
+        ErrorKind::Forked => "ForkedError",
+        ErrorKind::Cancelled => "Cancelled",
+        ErrorKind::TimedOut => "TimedOut",
+        ErrorKind::InvalidArgument | ErrorKind::Arch => "ArgumentError",
     };
     let found = py.import("stridewise._errors").and_then(|module| module.getattr(class)).and_then(|class| Ok(class.cast_into::<PyType>()?));
     match found {

@@ -6,31 +6,61 @@ use crate::pool::ThreadPool;
 use crate::session::Session;
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping};
 use std::path::PathBuf;
-use stridewise::{Arch, SessionOptions, Threads};
+use std::sync::Arc;
+use stridewise::graph::Dim;
+use stridewise::session::Tuning;
+use stridewise::{Arch, LoadOptions, SessionOptions, Threads};
 
 /// A network with its weights. Sessions of one model share its packed weights, on any threads. Made by `load`.
 #[pyclass(frozen, module = "stridewise")]
 pub struct Model(pub stridewise::Model);
 
-fn arch_of(py: Python<'_>, name: Option<&str>) -> PyResult<Option<Arch>> {
-    name.map(str::parse::<Arch>).transpose().or_raise(py)
+/// Shapes by the names of inputs.
+fn named_shapes(shapes: Option<&Bound<'_, PyMapping>>) -> PyResult<Vec<(String, Vec<usize>)>> {
+    let Some(shapes) = shapes else { return Ok(Vec::new()) };
+    shapes.items()?.iter().map(|item| item.extract()).collect()
+}
+
+fn load_options(
+    py: Python<'_>,
+    arch: Option<&str>,
+    shapes: Option<&Bound<'_, PyMapping>>,
+    max_memory: Option<usize>,
+) -> PyResult<LoadOptions> {
+    let arch = arch.map(str::parse::<Arch>).transpose().or_raise(py)?;
+    let mut options = LoadOptions { arch, shapes: named_shapes(shapes)?, ..Default::default() };
+    if let Some(limit) = max_memory {
+        options.max_memory = limit;
+    }
+    Ok(options)
 }
 
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[pyo3(signature = (path, arch=None))]
-    fn _from_file(py: Python<'_>, path: PathBuf, arch: Option<&str>) -> PyResult<Model> {
-        let arch = arch_of(py, arch)?;
-        py.detach(|| stridewise::Model::load(arch, path)).or_raise(py).map(Model)
+    fn _from_file(
+        py: Python<'_>,
+        path: PathBuf,
+        arch: Option<&str>,
+        shapes: Option<&Bound<'_, PyMapping>>,
+        max_memory: Option<usize>,
+    ) -> PyResult<Model> {
+        let options = load_options(py, arch, shapes, max_memory)?;
+        py.detach(|| stridewise::Model::load_with(path, &options)).or_raise(py).map(Model)
     }
 
     #[staticmethod]
-    #[pyo3(signature = (data, arch=None))]
-    fn _from_bytes(py: Python<'_>, data: &[u8], arch: Option<&str>) -> PyResult<Model> {
-        let arch = arch_of(py, arch)?;
-        py.detach(|| stridewise::Model::from_safetensors_bytes(arch, data)).or_raise(py).map(Model)
+    fn _from_bytes(
+        py: Python<'_>,
+        data: &[u8],
+        arch: Option<&str>,
+        shapes: Option<&Bound<'_, PyMapping>>,
+        max_memory: Option<usize>,
+    ) -> PyResult<Model> {
+        let options = load_options(py, arch, shapes, max_memory)?;
+        py.detach(|| stridewise::Model::load_bytes(data, &options)).or_raise(py).map(Model)
     }
 
     #[staticmethod]
@@ -51,8 +81,13 @@ impl Model {
     /// numerics: "fast" (Winograd where it is faster) or "exact" (direct summation only).
     /// precision: "f32", "bf16", or "int8" for networks that `stridewise quantize` wrote.
     /// batch, size: N and (H, W) that are planned at first; None for the size that the network was made for.
+    /// shapes: a mapping of inputs' names to the shapes that are planned at first, where batch and size do not say it all.
+    /// tuning: the path of a file of measured times that `stridewise tune` wrote, by which algorithms are chosen. Results are then no
+    ///     longer the same for every number of threads and on every machine.
     /// max_memory: most bytes of activations, scratch and packed weights together.
-    #[pyo3(signature = (*, threads=None, isa=None, numerics="fast", precision="f32", batch=1, size=None, max_memory=None))]
+    #[pyo3(signature = (
+        *, threads=None, isa=None, numerics="fast", precision="f32", batch=1, size=None, shapes=None, tuning=None, max_memory=None
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn session(
         &self,
@@ -63,9 +98,12 @@ impl Model {
         precision: &str,
         batch: usize,
         size: Option<[usize; 2]>,
+        shapes: Option<&Bound<'_, PyMapping>>,
+        tuning: Option<PathBuf>,
         max_memory: Option<usize>,
     ) -> PyResult<Session> {
-        let mut options = SessionOptions { batch, size, ..Default::default() };
+        let mut options = SessionOptions { batch, size, shapes: named_shapes(shapes)?, ..Default::default() };
+        options.tuning = tuning.map(|path| py.detach(|| Tuning::load(path))).transpose().or_raise(py)?.map(Arc::new);
         options.threads = match threads {
             None => Threads::Count(1),
             Some(given) => match given.cast::<ThreadPool>() {
@@ -110,6 +148,37 @@ impl Model {
     #[getter]
     fn labels(&self) -> Option<Vec<&'static str>> {
         self.0.labels().map(<[_]>::to_vec)
+    }
+
+    /// The inputs before a session is made: a dict of names to dimensions, each a number or, for what a session binds, its name, which
+    /// may be empty.
+    #[getter]
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let inputs = PyDict::new(py);
+        for input in self.0.inputs() {
+            let dims = PyList::empty(py);
+            for dim in &input.dims {
+                match dim {
+                    Dim::Fixed(size) => dims.append(size)?,
+                    Dim::Any(name) => dims.append(name)?,
+                }
+            }
+            inputs.set_item(&input.name, dims)?;
+        }
+        Ok(inputs)
+    }
+
+    /// What `load_image` does to a picture: its shorter side becomes `resize` pixels, the middle of `crop` (height, width) is cut out, and
+    /// each byte x of red, green and blue becomes (x / 255 - `mean`) / `std`.
+    #[getter]
+    fn preprocessing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let own = self.0.preprocessing();
+        let result = PyDict::new(py);
+        result.set_item("resize", own.resize())?;
+        result.set_item("crop", (own.crop()[0], own.crop()[1]))?;
+        result.set_item("mean", own.mean().to_vec())?;
+        result.set_item("std", own.std().to_vec())?;
+        Ok(result)
     }
 
     fn __repr__(&self) -> String {

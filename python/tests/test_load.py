@@ -61,3 +61,55 @@ def test_a_state_dict_of_pytorch_gives_what_pytorch_gives():
     assert stridewise.compare(session.run(x), reference, max_error=1e-4)["passed"]
     x.requires_grad_()
     assert stridewise.compare(session.run(x), reference, max_error=1e-4)["passed"]
+
+
+FLATTENED = ROOT / "tests" / "golden" / "onnx" / "flattened.onnx"
+
+
+def test_shapes_bind_the_dimensions_of_an_onnx_network():
+    for source in (FLATTENED, FLATTENED.read_bytes()):
+        model = stridewise.load(source, shapes={"image": (1, 3, 4, 4)})
+        assert model.inputs == {"image": ["N", 3, "H", "W"]}
+        session = model.session(shapes={"image": [2, 3, 4, 4]})
+        assert session.input_shapes == [[2, 3, 4, 4]]
+        ones = np.ones((2, 3, 4, 4), np.float32)
+        assert np.array_equal(session.run(ones), np.float32([[-0.75, -0.5]] * 2))
+        with pytest.raises(stridewise.ArgumentError, match="`picture`.*image"):
+            model.session(shapes={"picture": (1, 3, 4, 4)})
+        with pytest.raises(stridewise.ShapeError, match="image"):
+            model.session(shapes={"image": (1, 4, 4)})
+    with pytest.raises(stridewise.ArgumentError, match="`picture`"):
+        stridewise.load(FLATTENED, shapes={"picture": (1, 3, 4, 4)})
+    with pytest.raises(stridewise.ArgumentError, match="shapes.*safetensors"):
+        stridewise.load(ROOT / "assets" / "resnet20_cifar10.safetensors", shapes={"input": (1, 3, 32, 32)})
+    with pytest.raises(stridewise.ArgumentError, match="shapes"):
+        stridewise.load(arch="resnet18", shapes={"input": (1, 3, 32, 32)})
+    with pytest.raises(TypeError):
+        stridewise.load(FLATTENED, shapes=[(1, 3, 4, 4)])
+
+
+def test_bytes_are_the_file_that_they_were_read_from():
+    path = ROOT / "assets" / "resnet20_cifar10.safetensors"
+    x = np.ones((1, 3, 32, 32), np.float32)
+    expected = stridewise.load(path).session().run(x)
+    data = path.read_bytes()
+    for source in (data, bytearray(data), memoryview(data)):
+        assert np.array_equal(stridewise.load(source, arch="resnet20-cifar10").session().run(x), expected)
+    with pytest.raises(stridewise.FormatError, match="bytes in memory"):
+        stridewise.load(b"nothing")
+
+
+def test_a_model_says_how_pictures_become_its_input():
+    own = stridewise.builtin().preprocessing
+    assert own["resize"] == 32 and own["crop"] == (32, 32)
+    assert np.array_equal(np.float32(own["mean"]), np.float32([0.4914, 0.4822, 0.4465]))
+    assert np.array_equal(np.float32(own["std"]), np.float32([0.247, 0.2435, 0.2616]))
+
+
+def test_a_packed_network_is_held_against_the_architecture_that_is_named(tmp_path):
+    model = stridewise.builtin()
+    model.session()
+    model.save_packed(tmp_path / "packed.swp")
+    assert stridewise.load(tmp_path / "packed.swp", arch="resnet20-cifar10").arch == "resnet20-cifar10"
+    with pytest.raises(stridewise.ArgumentError, match="resnet18.*packed.swp.*resnet20-cifar10"):
+        stridewise.load(tmp_path / "packed.swp", arch="resnet18")

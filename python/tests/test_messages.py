@@ -1,5 +1,7 @@
 """The messages of errors are those of every other binding: `tests/golden/messages.txt` has them."""
 
+import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def expected(case, directory):
-    for line in (ROOT / "tests" / "golden" / "messages.txt").read_text().splitlines():
+    lines = (ROOT / "tests" / "golden" / "messages.txt").read_text().splitlines()
+    for index, line in enumerate(lines):
         name, _, message = line.partition(": ")
         if name == case:
-            return message.replace("{dir}", str(directory))
+            rest = itertools.takewhile(lambda line: line.startswith("  "), lines[index + 1 :])
+            return "\n".join([message, *rest]).replace("{dir}", str(directory))
     raise KeyError(case)
 
 
@@ -32,6 +36,8 @@ def test_files(tmp_path):
     data = (ROOT / "assets" / "resnet20_cifar10.safetensors").read_bytes()
     (tmp_path / "dtype.safetensors").write_bytes(data.replace(b'"F16"', b'"I16"', 1))
     raises(TypeError, "dtype of a weight", tmp_path, lambda: stridewise.load(tmp_path / "dtype.safetensors"))
+    shutil.copy(ROOT / "tests" / "golden" / "onnx" / "unsupported.onnx", tmp_path)
+    raises(stridewise.UnsupportedError, "unsupported op", tmp_path, lambda: stridewise.load(tmp_path / "unsupported.onnx"))
 
 
 def test_arrays(tmp_path):
@@ -54,3 +60,18 @@ def test_arguments_that_mean_nothing():
     ]:
         with pytest.raises(stridewise.Error):
             call()
+
+
+def test_errors_can_be_told_apart():
+    model = stridewise.builtin()
+    flattened = ROOT / "tests" / "golden" / "onnx" / "flattened.onnx"
+    for kind, builtin, call in [
+        (stridewise.TooLargeError, ValueError, lambda: model.session(max_memory=1)),
+        (stridewise.GraphError, ValueError, lambda: stridewise.load(flattened)),
+        (stridewise.KernelError, RuntimeError, lambda: model.session(isa="mmx")),
+        (stridewise.ArgumentError, ValueError, lambda: stridewise.load(flattened, arch="resnet18")),
+    ]:
+        with pytest.raises(kind) as raised:
+            call()
+        assert isinstance(raised.value, (stridewise.Error, builtin)) and type(raised.value) is kind
+    assert issubclass(stridewise.ForkedError, RuntimeError)

@@ -2,11 +2,14 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stridewise
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +137,10 @@ def test_runs_are_cancelled_and_limited_in_time(model, x):
     with pytest.raises(stridewise.Cancelled):
         session.run(x)
     token.reset()
-    session.set_time_limit(1e-9)
-    with pytest.raises(TimeoutError, match="limit"):
-        session.run(x)
+    for limit in (1e-9, 0.0):
+        session.set_time_limit(limit)
+        with pytest.raises(TimeoutError, match="limit"):
+            session.run(x)
     session.set_time_limit(None)
     session.run(x)
     with pytest.raises(stridewise.ArgumentError, match="seconds"):
@@ -165,3 +169,20 @@ def test_a_packed_network_gives_the_same(model, x, tmp_path):
     packed = stridewise.load(path)
     assert packed.arch == model.arch and packed.labels == model.labels
     assert np.array_equal(packed.session().run(x), session.run(x))
+
+
+def test_algorithms_are_chosen_by_a_file_of_measured_times(model, x, tmp_path):
+    path = tmp_path / "tuning.txt"
+    path.write_text("stridewise tuning 1\n")
+    assert np.array_equal(model.session(tuning=path).run(x), model.session().run(x))
+    path.write_text("nonsense\n")
+    with pytest.raises(stridewise.FormatError, match="tuning.txt.*line 1"):
+        model.session(tuning=path)
+    with pytest.raises(stridewise.FileError, match="missing.txt"):
+        model.session(tuning=tmp_path / "missing.txt")
+
+
+def test_what_is_for_one_input_says_how_many_there_are():
+    two = stridewise.load(ROOT / "tests" / "golden" / "onnx" / "two_inputs.onnx").session()
+    with pytest.raises(stridewise.ArgumentError, match="2 inputs and 2 outputs.*by name"):
+        two.profile(np.zeros((1, 3), np.float32))

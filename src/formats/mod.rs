@@ -38,5 +38,17 @@ pub(crate) fn of(path: &Path) -> Result<Format> {
     let mut start = Vec::new();
     let read = regular_file::open(path)?.take(8).read_to_end(&mut start);
     read.map_err(|source| Error::Io { path: path.into(), source })?;
-    Ok(if start == *b"SWPACKED" { Format::Packed } else { Format::Safetensors })
+    Ok(if of_bytes(&start) == Format::Packed { Format::Packed } else { Format::Safetensors })
+}
+
+/// What the bytes of a file are. What is none of them is held for the format whose function says so best.
+pub(crate) fn of_bytes(bytes: &[u8]) -> Format {
+    match bytes {
+        [b'S', b'W', b'P', b'A', b'C', b'K', b'E', b'D', ..] => Format::Packed,
+        // The length of a header of less than a terabyte, and its first byte.
+        [_, _, _, _, _, 0, 0, 0, b'{', ..] => Format::Safetensors,
+        // The field `ir_version`, which every ONNX file has, and whose number is the lowest.
+        [0x08, ..] => Format::Onnx,
+        _ => Format::Safetensors,
+    }
 }

@@ -300,8 +300,13 @@ impl Session {
         match (self.plan.inputs.len(), self.plan.outputs.len()) {
             (1, 1) => Ok(()),
             (inputs, outputs) => {
-                let reason = format!("this call is for one input and one output; the network has {inputs} and {outputs}: run_named");
-                Err(Error::InvalidArgument { argument: "run".into(), reason })
+                let count = |n: usize, kind: &str| format!("{n} {kind}{}", if n == 1 { "" } else { "s" });
+                let reason = format!(
+                    "it has {} and {}; this takes a network of one each, and several are given by name",
+                    count(inputs, "input"),
+                    count(outputs, "output")
+                );
+                Err(Error::InvalidArgument { argument: format!("network {}", self.model.graph().name), reason })
             }
         }
     }

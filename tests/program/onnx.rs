@@ -50,6 +50,10 @@ fn run_takes_images_of_any_size_and_bench_times_them() {
     let size = ["--size", "9x7", "--runs", "2", "--threads", "1"];
     let report = json(&[&["bench", "--model", &golden("classifier")][..], &size].concat());
     assert!(number(&report["results"][0]["median_seconds"]) > 0.0);
+    let two = succeed(&["bench", "--model", &golden("two_inputs"), "--runs", "2", "--threads", "1", "--batch", "3"]);
+    assert!(two.starts_with(&format!("two_inputs from {}\n", golden("two_inputs"))), "{two}");
+    let refused = fail(&mut program(&["profile", "--model", &golden("two_inputs")]));
+    assert!(refused.contains("two_inputs: it has 2 inputs and 2 outputs") && !refused.contains("run_"), "{refused}");
     let same = json(&["compare", "--model", &golden("classifier"), "--input", &input, "--reference", &output]);
     assert!(same.is_object());
 }

@@ -30,7 +30,6 @@ impl ModelArgs {
             (Some(path), Some(arch), _) if self.is_onnx() => {
                 Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
             }
-            (Some(path), None, _) if self.is_onnx() => Ok(Model::from_onnx(path)?),
             (Some(path), arch, _) => Ok(Model::load(arch, path)?),
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {

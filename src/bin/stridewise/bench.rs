@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Isa, Model, Numerics, Precision, Session, SessionOptions, Tensor, Threads};
+use stridewise::{Isa, Model, Numerics, Precision, Session, SessionOptions, Tensor, TensorView, TensorViewMut, Threads};
 use stridewise_kernels::KernelTable;
 use stridewise_kernels::peak::{measure_bf16_peak, measure_fma_peak, measure_int8_peak};
 
@@ -65,8 +65,8 @@ const TURN: f64 = 0.25;
 struct Contender {
     session: Session,
     batch: usize,
-    input: Tensor<f32>,
-    logits: Tensor<f32>,
+    inputs: Vec<Tensor<f32>>,
+    outputs: Vec<Tensor<f32>>,
     macs: u64,
     seconds: Vec<f64>,
 }
@@ -74,7 +74,8 @@ struct Contender {
 #[derive(Serialize)]
 struct Report {
     model: String,
-    size: [usize; 2],
+    /// H and W of the images, if the first input is one of images.
+    size: Option<[usize; 2]>,
     results: Vec<Measured>,
 }
 
@@ -106,8 +107,9 @@ impl Bench {
             return Err(Failure::Usage(format!("--seconds {}: expected a number above 0 and up to 1000000", self.seconds)));
         }
         let model = self.model.load_any_weights()?;
-        let size = self.size.map_or(model.graph().input().size, |size| size.0);
-        let mut contenders = self.contenders(&model, size)?;
+        let own = model.inputs().first().filter(|input| input.dims.len() == 4).map(|input| input.size);
+        let size = self.size.map(|size| size.0).or(own);
+        let mut contenders = self.contenders(&model)?;
         let mut peaks = BTreeMap::new();
         for contender in &contenders {
             let isa = contender.session.isa();
@@ -126,7 +128,7 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn contenders(&self, model: &Model, size: [usize; 2]) -> Result<Vec<Contender>, Failure> {
+    fn contenders(&self, model: &Model) -> Result<Vec<Contender>, Failure> {
         let threads = if self.threads.is_empty() { vec![default_threads()] } else { self.threads.clone() };
         let isas = if self.isa.is_empty() { vec![Isa::best()?] } else { self.isa.clone() };
         let tuning = self.tuning.load()?;
@@ -143,7 +145,7 @@ impl Bench {
                                 precision,
                                 tuning: tuning.clone(),
                                 batch,
-                                size: Some(size),
+                                size: self.size.map(|size| size.0),
                                 ..SessionOptions::default()
                             };
                             contenders.push(Contender::new(model, &options)?);
@@ -203,16 +205,18 @@ fn measure_peak(isa: Isa, precision: Precision) -> Result<f64, Failure> {
 impl Contender {
     fn new(model: &Model, options: &SessionOptions) -> Result<Contender, Failure> {
         let session = model.session(options)?;
-        let input = pattern(session.input_shape())?;
-        let logits = Tensor::zeros(session.output_shape())?;
+        let inputs = session.input_shapes().into_iter().map(pattern).collect::<Result<_, _>>()?;
+        let outputs = session.output_shapes().into_iter().map(Tensor::zeros).collect::<Result<_, _>>()?;
         let macs = session.steps().iter().map(|s| s.macs).sum();
-        Ok(Contender { session, batch: options.batch, input, logits, macs, seconds: Vec::new() })
+        Ok(Contender { session, batch: options.batch, inputs, outputs, macs, seconds: Vec::new() })
     }
 
     /// The seconds that one run takes.
     fn run(&mut self) -> Result<f64, Failure> {
+        let inputs: Vec<TensorView<'_, f32>> = self.inputs.iter().map(Tensor::view).collect();
+        let mut outputs: Vec<TensorViewMut<'_, f32>> = self.outputs.iter_mut().map(Tensor::view_mut).collect();
         let start = Instant::now();
-        self.session.run_into(self.input.view(), &mut self.logits)?;
+        self.session.run_all_into(&inputs, &mut outputs)?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -246,8 +250,8 @@ impl Contender {
 
 impl Report {
     fn text(&self) -> String {
-        let [h, w] = self.size;
-        let mut text = format!("{}, {h}x{w}\n\n", self.model);
+        let size = self.size.map_or_else(String::new, |[h, w]| format!(", {h}x{w}"));
+        let mut text = format!("{}{size}\n\n", self.model);
         let headers = [
             "isa",
             "numerics",
