@@ -1,5 +1,5 @@
 //! Every input that the fuzzers kept, in `fuzz/corpus/`, once more.
-#![cfg(all(feature = "vision", feature = "npy", feature = "onnx"))]
+#![cfg(all(feature = "vision", feature = "npy", feature = "onnx", feature = "packed"))]
 
 use std::path::Path;
 
@@ -13,6 +13,8 @@ mod image;
 mod npy;
 #[path = "../fuzz/targets/onnx.rs"]
 mod onnx;
+#[path = "../fuzz/targets/packed.rs"]
+mod packed;
 #[path = "../fuzz/targets/safetensors.rs"]
 mod safetensors;
 #[path = "../fuzz/targets/tuning.rs"]
@@ -29,6 +31,7 @@ const TARGETS: &[Target] = &[
     ("image", image::run),
     ("npy", npy::run),
     ("onnx", onnx::run),
+    ("packed", packed::run),
     ("safetensors", safetensors::run),
     ("tuning", tuning::run),
     ("weights", weights::run),
@@ -88,6 +91,11 @@ fn inputs_of_mutated_weights() {
 #[test]
 fn inputs_of_onnx_files() {
     replay("onnx");
+}
+
+#[test]
+fn inputs_of_packed_networks() {
+    replay("packed");
 }
 
 #[test]
