@@ -85,14 +85,14 @@ pub struct AxisMap {
     pub(crate) outside: Vec<bool>,
 }
 
-/// Longest output axis, and most weights of one: the memory for them is limited before it is asked for.
+/// Longest output axis, and most weights of one: memory and time for them are limited before either is taken.
 const MAX_WEIGHTS: usize = 1 << 26;
 
 impl AxisMap {
     /// The map from `input` elements to `output`. `scale` is the output's size over the input's as the op gives it.
     ///
     /// # Errors
-    /// When a size is zero or so large that the weights would be too many, or the scale is not a positive number.
+    /// When a size is zero or so large, or the scale so small, that the weights would be too many, or the scale is not a positive number.
     pub fn new(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<AxisMap, Error> {
         let refuse = |reason: &str| Error::Problem { problem: format!("resizing of {input} elements to {output}"), reason: reason.into() };
         if input == 0 || output == 0 || !(scale > 0.0 && scale.is_finite()) {
@@ -105,8 +105,10 @@ impl AxisMap {
             Interpolation::Linear => stretch,
             Interpolation::Cubic { .. } => 2.0 * stretch,
         };
-        let taps = if support == 0.0 { 1.0 } else { (2.0 * support).ceil() + 1.0 }.min(input as f64) as usize;
-        if input >= 1 << 40 || output.saturating_mul(taps) > MAX_WEIGHTS {
+        // Elements under a kernel, many of which may be outside the input.
+        let span = if support == 0.0 { 1.0 } else { (2.0 * support).ceil() + 1.0 };
+        let taps = span.min(input as f64) as usize;
+        if input >= 1 << 40 || output as f64 * span > MAX_WEIGHTS as f64 {
             return Err(refuse("the sizes are too large"));
         }
         let mut map = AxisMap { input, taps, starts: Vec::new(), weights: vec![0.0; output * taps], outside: Vec::new() };

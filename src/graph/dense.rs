@@ -131,6 +131,10 @@ impl DenseKernel {
                 if *groups == 0 || !channels.is_multiple_of(*groups) {
                     return Err(refuse("the channels are no multiple of the groups"));
                 }
+                // Before there is a table of them.
+                if channels > 1 << 24 {
+                    return Err(refuse("the channels are more than 2^24"));
+                }
                 let each = channels / groups;
                 let indices: Vec<i64> = (0..channels).map(|c| (c % groups * each + c / groups) as i64).collect();
                 Kind::Rearrange(dense::Rearrange::gather(x, 1, &indices, &[channels])?)

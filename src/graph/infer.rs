@@ -218,6 +218,7 @@ fn pooled(node: &Node, pool: &PoolAttributes, axis: usize, size: usize) -> Resul
 mod tests {
     use super::*;
     use crate::graph::{Activation, ConvAttributes, TensorOp};
+    use stridewise_kernels::resize::{Coordinates, Interpolation, Rule};
 
     fn conv(dims: &[usize], attributes: ConvAttributes) -> Op {
         let weight = Tensor::zeros(Shape::new(dims).unwrap()).unwrap().into();
@@ -257,6 +258,26 @@ mod tests {
         assert!(error.contains("first") && error.contains("Conv reads a tensor of no elements"), "{error}");
         let error = graph.infer_shapes(1, [8, 8]).unwrap_err().to_string();
         assert!(error.contains("second") && error.contains("Slice writes a tensor of no elements"), "{error}");
+    }
+
+    /// Neither memory nor time is taken for what an op would need, before its sizes are known to be bearable.
+    #[test]
+    fn tables_that_would_be_too_large_are_refused() {
+        let shuffle = || Op::Tensor(TensorOp::ChannelShuffle { groups: 2 });
+        assert_eq!(single(shuffle(), 6, [1, 1]).unwrap(), [2, 6, 1, 1]);
+        let error = single(shuffle(), 1 << 40, [1, 1]).unwrap_err().to_string();
+        assert!(error.contains("`node`") && error.contains("2^24"), "{error}");
+        let resize = |scale: f64| {
+            let coordinates = Coordinates::HalfPixel;
+            let rule = Rule { coordinates, interpolation: Interpolation::Linear, exclude_outside: false, antialias: true };
+            let axes = vec![None, None, Some((2, scale)), None];
+            Op::Tensor(TensorOp::Resize { axes, rules: vec![rule; 4], extrapolation: 0.0 })
+        };
+        assert_eq!(single(resize(0.25), 3, [8, 8]).unwrap(), [2, 3, 2, 8]);
+        for scale in [1e-9, 1e-12, 1e-300] {
+            let error = single(resize(scale), 3, [8, 8]).unwrap_err().to_string();
+            assert!(error.contains("`node`") && error.contains("too large"), "{error}");
+        }
     }
 
     #[test]
