@@ -1,7 +1,5 @@
 //! The compiled part of the Python package `stridewise`. What Python does as well stands in `python/package/stridewise/`.
 
-#![deny(unsafe_code)]
-
 mod array;
 mod error;
 mod model;
