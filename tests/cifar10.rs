@@ -18,7 +18,7 @@ fn data() -> Option<PathBuf> {
 
 /// Logits for all images, 128 at a time.
 fn logits(model: &Model, numerics: Numerics, images: &Tensor<u8>) -> Vec<f32> {
-    logits_in(model, &SessionOptions { threads: Threads::Count(2), numerics, ..Default::default() }, images)
+    logits_in(model, &SessionOptions { threads: Threads::Count(1), numerics, ..Default::default() }, images)
 }
 
 fn logits_in(model: &Model, options: &SessionOptions, images: &Tensor<u8>) -> Vec<f32> {
@@ -131,7 +131,7 @@ fn int8_is_within_half_a_point_of_f32_and_bf16_within_a_tenth() {
     for (name, model) in [("built-in", Model::builtin().unwrap()), ("option A", trained)] {
         let model = model.with_quantization(calibrated(&model, &calibration, 256));
         let top1 = |precision| {
-            let options = SessionOptions { threads: Threads::Count(2), precision, batch: 128, ..Default::default() };
+            let options = SessionOptions { threads: Threads::Count(1), precision, batch: 128, ..Default::default() };
             100.0 * right(&logits_in(&model, &options, &images), &labels) as f64 / labels.len() as f64
         };
         let [single, bfloat, bytes] = [Precision::F32, Precision::Bf16, Precision::Int8].map(top1);
