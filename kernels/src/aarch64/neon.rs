@@ -123,5 +123,5 @@ crate::table::instantiate!(
     name "neon",
     tiles [1 x 6],
     depthwise shaped,
-    fma_chains 5
+    fma_chains 4
 );
