@@ -16,7 +16,10 @@ const DISTANCE: usize = 4096;
 
 /// Most cache lines that are asked for during a segment: some hundred cycles of a tile of dot products, where a processor has AMX. For
 /// vectors of f32, which take longer, ten are enough and more do no harm.
-const MAX_LINES: usize = 32;
+const MAX_LINES: usize = 64;
+
+/// Shortest stream, in cache lines.
+const STREAM: usize = 32;
 
 /// What a convolution asks for: a list for each of its shares.
 pub(super) struct Ahead(Vec<Vec<Piece>>);
@@ -140,6 +143,8 @@ impl Prefetcher<'_> {
         self.wait = self.period - 1;
         args.ahead = piece.weights.data()[piece.elements.start + self.taken..].as_ptr();
         args.ahead_lines = self.per_segment;
+        (args.ahead_stride, args.ahead_step) =
+            if args.segment_count < STREAM { (BLOCK, self.per_segment * BLOCK) } else { (args.segment_count * BLOCK, BLOCK) };
         let lines = self.per_segment * args.segment_count;
         self.left = self.left.saturating_sub(lines);
         self.taken += lines * BLOCK;
