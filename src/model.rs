@@ -137,7 +137,10 @@ impl Model {
         let shapes = bind_inputs(network.inputs(), 1, None, &options.shapes)?;
         let graph = passes::optimise(network.bind(&shapes, options.max_memory)?)?;
         // What is no picture has no preparation of its own.
-        let size = network.inputs().first().map(|input| input.size);
+        let size = shapes.first().and_then(|shape| match *shape.dims() {
+            [_, _, h, w] => Some([h, w]),
+            _ => None,
+        });
         let own = size.and_then(|size| Preprocessing::for_model(size, &HashMap::new()).ok());
         let preprocessing = own.map_or_else(|| Preprocessing::for_model([224, 224], &HashMap::new()), Ok)?;
         let bound = Some(Arc::new(Bound { network, shapes, max_memory: options.max_memory }));

@@ -88,17 +88,22 @@ pub struct AxisMap {
 /// Longest output axis, and most weights of one: memory and time for them are limited before either is taken.
 const MAX_WEIGHTS: usize = 1 << 26;
 
-impl AxisMap {
-    /// The map from `input` elements to `output`. `scale` is the output's size over the input's as the op gives it.
-    ///
-    /// # Errors
-    /// When a size is zero or so large, or the scale so small, that the weights would be too many, or the scale is not a positive number.
-    pub fn new(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<AxisMap, Error> {
+/// What an element of the output is made of, whichever it is.
+struct Kernel {
+    /// How many input elements a unit of the kernel spans.
+    stretch: f64,
+    /// How far it reaches to either side.
+    support: f64,
+    /// Most elements under it.
+    taps: usize,
+}
+
+impl Kernel {
+    fn new(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<Kernel, Error> {
         let refuse = |reason: &str| Error::Problem { problem: format!("resizing of {input} elements to {output}"), reason: reason.into() };
         if input == 0 || output == 0 || !(scale > 0.0 && scale.is_finite()) {
             return Err(refuse("a size or the scale is not positive"));
         }
-        // How many input elements a kernel's unit spans.
         let stretch = if rule.antialias && scale < 1.0 { 1.0 / scale } else { 1.0 };
         let support = match rule.interpolation {
             Interpolation::Nearest(_) => 0.0,
@@ -107,11 +112,21 @@ impl AxisMap {
         };
         // Elements under a kernel, many of which may be outside the input.
         let span = if support == 0.0 { 1.0 } else { (2.0 * support).ceil() + 1.0 };
-        let taps = span.min(input as f64) as usize;
         if input >= 1 << 40 || output as f64 * span > MAX_WEIGHTS as f64 {
             return Err(refuse("the sizes are too large"));
         }
-        let mut map = AxisMap { input, taps, starts: Vec::new(), weights: vec![0.0; output * taps], outside: Vec::new() };
+        Ok(Kernel { stretch, support, taps: span.min(input as f64) as usize })
+    }
+}
+
+impl AxisMap {
+    /// The map from `input` elements to `output`. `scale` is the output's size over the input's as the op gives it.
+    ///
+    /// # Errors
+    /// When a size is zero or so large, or the scale so small, that the weights would be too many, or the scale is not a positive number.
+    pub fn new(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<AxisMap, Error> {
+        let Kernel { stretch, support, taps } = Kernel::new(input, output, scale, rule)?;
+        let mut map = AxisMap { input, taps, starts: Vec::with_capacity(output), weights: vec![0.0; output * taps], outside: Vec::new() };
         let last = input as i64 - 1;
         for index in 0..output {
             let x = coordinate(index, [input, output], scale, rule.coordinates);
@@ -160,6 +175,19 @@ impl AxisMap {
         }
         map.trim();
         Ok(map)
+    }
+
+    /// Most bytes that a map takes while it is made, with the offsets that a kernel makes of it; nothing of it is made.
+    ///
+    /// # Errors
+    /// As [`AxisMap::new`].
+    pub fn bytes_needed(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<usize, Error> {
+        let taps = Kernel::new(input, output, scale, rule)?.taps;
+        // Of each tap the weight and an offset, and the weight once more while they are trimmed; of each element the first tap, an
+        // offset, and whether it is outside; of one the exact weights.
+        let tap = size_of::<f32>() + size_of::<usize>();
+        let each = taps * tap + size_of::<usize>() + size_of::<Option<isize>>() + 4;
+        Ok(output * each + taps * size_of::<f64>())
     }
 
     /// Elements of the output.

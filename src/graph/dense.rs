@@ -1,12 +1,12 @@
-//! A [`TensorOp`] on row-major tensors: its kernel, prepared for given shapes. Preparing it is also how its output's shape is
-//! inferred, and running it on constants is how they are folded.
+//! A [`TensorOp`] on row-major tensors: its kernel, prepared for given shapes. Preparing it, short of tables, is also how its output's
+//! shape is inferred, and running it on constants is how they are folded.
 
 use super::{ConvAttributes, TensorOp};
 use crate::error::Result;
 use std::sync::Arc;
 use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
 use stridewise_kernels::dense::{self, ConvTranspose, ConvTransposeProblem};
-use stridewise_kernels::resize::AxisMap;
+use stridewise_kernels::resize::{AxisMap, Rule};
 use stridewise_kernels::{AlignedBuffer, ConvProblem, Error, Executor, Geometry, Halo, KernelTable, Layout, Unary, layout};
 
 /// A kernel for row-major tensors with everything decided.
@@ -43,6 +43,47 @@ enum Kind {
 struct Convolution {
     problem: ConvProblem,
     table: &'static KernelTable,
+}
+
+/// The shape of an op's result. Nothing is made for it that is as large as a tensor may be.
+///
+/// # Errors
+/// As [`DenseKernel::new`].
+pub(crate) fn output_dims(op: &TensorOp, shapes: &[&[usize]], table: &'static KernelTable) -> Result<Vec<usize>, Error> {
+    match op {
+        TensorOp::Resize { axes, rules, .. } => Ok(resized(op, shapes, axes, rules)?.0),
+        _ => Ok(DenseKernel::new(op, shapes, table)?.shape),
+    }
+}
+
+/// Bytes of the tables that an op's kernel has for each axis, dense or blocked.
+///
+/// # Errors
+/// As [`DenseKernel::new`].
+pub(crate) fn table_bytes(op: &TensorOp, shapes: &[&[usize]]) -> Result<usize, Error> {
+    match op {
+        TensorOp::Resize { axes, rules, .. } => Ok(resized(op, shapes, axes, rules)?.1),
+        _ => Ok(0),
+    }
+}
+
+/// The shape of a resize's result, and the bytes of its tables.
+fn resized(op: &TensorOp, shapes: &[&[usize]], axes: &[Option<(usize, f64)>], rules: &[Rule]) -> Result<(Vec<usize>, usize), Error> {
+    let refuse = |reason: &str| refuse(op, shapes, reason);
+    let &[x] = shapes else { return Err(refuse("expected one input")) };
+    if axes.len() != x.len() || rules.len() != x.len() {
+        return Err(refuse("it has not one size an axis"));
+    }
+    let (mut shape, mut bytes) = (x.to_vec(), 0usize);
+    for ((dim, axis), rule) in shape.iter_mut().zip(axes).zip(rules) {
+        let needed = match *axis {
+            Some((size, scale)) => AxisMap::bytes_needed(std::mem::replace(dim, size), size, scale, rule)?,
+            // In blocks it gets a map too, if there can be one.
+            None => AxisMap::bytes_needed(*dim, *dim, 1.0, rule).unwrap_or(0),
+        };
+        bytes = bytes.saturating_add(needed);
+    }
+    Ok((shape, bytes))
 }
 
 fn refuse(op: &TensorOp, shapes: &[&[usize]], reason: &str) -> Error {
@@ -126,19 +167,7 @@ impl DenseKernel {
             TensorOp::Pad { pads, mode } => Kind::Rearrange(dense::Rearrange::pad(x, pads, *mode)?),
             TensorOp::DepthToSpace { block, crd } => Kind::Rearrange(dense::Rearrange::depth_to_space(x, *block, *crd)?),
             TensorOp::SpaceToDepth { block } => Kind::Rearrange(dense::Rearrange::space_to_depth(x, *block)?),
-            TensorOp::ChannelShuffle { groups } => {
-                let channels = *x.get(1).ok_or_else(|| refuse("it has no channels"))?;
-                if *groups == 0 || !channels.is_multiple_of(*groups) {
-                    return Err(refuse("the channels are no multiple of the groups"));
-                }
-                // Before there is a table of them.
-                if channels > 1 << 24 {
-                    return Err(refuse("the channels are more than 2^24"));
-                }
-                let each = channels / groups;
-                let indices: Vec<i64> = (0..channels).map(|c| (c % groups * each + c / groups) as i64).collect();
-                Kind::Rearrange(dense::Rearrange::gather(x, 1, &indices, &[channels])?)
-            }
+            TensorOp::ChannelShuffle { groups } => Kind::Rearrange(dense::Rearrange::channel_shuffle(x, *groups)?),
             TensorOp::Concat { axis } => Kind::Concat(dense::Concat::new(shapes, *axis)?),
             TensorOp::Gather { axis } => Kind::Gather(dense::Gather::slices(x, shapes[1], *axis)?),
             TensorOp::GatherElements { axis } => Kind::Gather(dense::Gather::elements(x, shapes[1], *axis)?),

@@ -1,8 +1,11 @@
 //! `max_memory` is held before memory is asked for, and is kept.
 
 use super::measured::{alone, peak_of};
+use stridewise::graph::{Dim, Graph, Op, TensorOp};
 use stridewise::models::{Block, ResNet};
-use stridewise::{Arch, Error, Model, SessionOptions, Threads};
+use stridewise::{Arch, Error, Model, SessionOptions, Shape, Threads};
+use stridewise_kernels::dense::PadMode;
+use stridewise_kernels::resize::{Coordinates, Interpolation, Nearest, Rule};
 
 /// Beside arena, scratch and packed weights: the plan itself, tables of offsets, messages.
 const OVERHEAD: usize = 4 << 20;
@@ -56,5 +59,56 @@ fn memory_required_is_what_is_asked_for() {
         let (session, peak) = peak_of(|| model.session(&options).unwrap());
         let said = session.memory_required() + session.weight_bytes();
         assert!(peak >= said && peak <= said + OVERHEAD + 2 * largest(&model), "{arch}: {said} bytes said, {peak} asked for");
+    }
+}
+
+/// A few bytes of a file say how long an axis becomes: what a kernel would list for each of its elements is held against the limit too.
+#[test]
+fn no_table_is_made_before_the_limit_is_looked_at() {
+    let _alone = alone();
+    const LONG: usize = 1 << 20;
+    let pad = |mode| TensorOp::Pad { pads: vec![0, LONG as i64 - 2, 0, 0], mode };
+    let resize = |interpolation, from: usize, scale| {
+        let rule = Rule { coordinates: Coordinates::HalfPixel, interpolation, exclude_outside: false, antialias: true };
+        (TensorOp::Resize { axes: vec![None, Some((LONG, scale))], rules: vec![rule; 2], extrapolation: 0.0 }, vec![vec![1, from]])
+    };
+    let nearest = Interpolation::Nearest(Nearest::Floor);
+    for (what, (op, inputs)) in [
+        ("a constant around", (pad(PadMode::Constant(1.0)), vec![vec![1, 2]])),
+        ("mirrored", (pad(PadMode::Reflect), vec![vec![1, 2]])),
+        ("the edge", (pad(PadMode::Edge), vec![vec![1, 2]])),
+        ("repeated", (pad(PadMode::Wrap), vec![vec![1, 2]])),
+        ("products", (TensorOp::MatMul, vec![vec![LONG, 1, 1]; 2])),
+        ("channels", (TensorOp::ChannelShuffle { groups: 2 }, vec![vec![1, LONG, 1]])),
+        ("nearest", resize(nearest, 2, LONG as f64 / 2.0)),
+        ("linear", resize(Interpolation::Linear, 2, LONG as f64 / 2.0)),
+        // Each element of the output is one of the whole input, which is as small.
+        ("a lying scale", resize(Interpolation::Linear, 16, 0.1)),
+    ] {
+        let mut graph = Graph::without_inputs("long");
+        let add =
+            |(i, dims): (usize, &Vec<usize>)| graph.add_input(format!("x{i}"), dims.iter().map(|d| Dim::Fixed(*d)).collect()).unwrap();
+        let values: Vec<_> = inputs.iter().enumerate().map(add).collect();
+        let output = graph.add("the op", Op::Tensor(op), &values).unwrap();
+        graph.set_outputs(&[output]);
+        let shapes: Vec<Shape> = inputs.iter().map(|dims| Shape::new(dims).unwrap()).collect();
+        let (inferred, peak) = peak_of(|| graph.infer_shapes_for(&shapes).unwrap());
+        assert!(inferred[output.index()].elements() == LONG && peak <= 1 << 16, "{what}: {peak} bytes for a shape");
+        let model = Model::from_graph(graph).unwrap();
+        let session = |max_memory| peak_of(|| model.session(&SessionOptions { max_memory, ..Default::default() }).map(|_| ()));
+        for max_memory in [1 << 16, 1 << 20, 16 << 20, 64 << 20, 256 << 20] {
+            match session(max_memory) {
+                (Ok(()), peak) => assert!(peak <= max_memory + (1 << 16), "{what}: {peak} bytes within {max_memory}"),
+                (Err(error), peak) => {
+                    assert!(matches!(error, Error::TooLarge { .. }), "{what} within {max_memory}: {error:?}");
+                    assert!(peak <= 1 << 16, "{what}: {peak} bytes before it was refused within {max_memory}");
+                }
+            }
+        }
+        session(256 << 20).0.unwrap();
+        if what == "nearest" {
+            let error = session(16 << 20).0.unwrap_err().to_string();
+            assert!(error.contains("`the op`") && error.contains("max_memory"), "{error}");
+        }
     }
 }

@@ -84,3 +84,52 @@ fn every_node_that_is_not_supported_is_listed() {
     let arch = fail(&mut program(&["bench", "--model", &golden("classifier"), "--arch", "resnet18"]));
     assert!(arch.contains("--arch") && arch.contains("ONNX"), "{arch}");
 }
+
+/// `flattened` is a network of images of 48 numbers and of no others.
+#[test]
+fn every_command_takes_the_shape_that_a_network_fits() {
+    let folder = Folder::new();
+    let (model, output) = (golden("flattened"), folder.path("y.npy"));
+    let input = array(&folder, "x.npy", &[2, 3, 4, 4], &(0..96).map(|i| i as f32 / 50.0 - 1.0).collect::<Vec<_>>());
+    let with = |command: &[&str]| json(&[command, &["--model", &model, "--shape", "image=2x3x4x4"]].concat());
+    let fast = ["--threads", "1", "--runs", "3"];
+    let bench = with(&[&["bench"][..], &fast].concat());
+    assert_eq!((&bench["size"], &bench["results"][0]["batch"]), (&serde_json::json!([4, 4]), &2.into()));
+    let profile = with(&[&["profile"][..], &fast].concat());
+    assert_eq!((&profile["size"], &profile["batch"]), (&serde_json::json!([4, 4]), &2.into()));
+    assert_eq!(with(&[&["tune", "--output", &folder.path("times.txt")][..], &fast].concat())["batch"], 2);
+    assert_eq!(with(&["inspect", "--plan"])["input_shape"], serde_json::json!([2, 3, 4, 4]));
+    assert_eq!(with(&["inspect"])["outputs"][0]["shape"], "[2, 2]");
+    let packed = folder.path("net.swp");
+    assert_eq!(with(&["pack", "--output", &packed])["sessions"], 1);
+    let shape = ["--shape", "image=2x3x4x4"];
+    assert_eq!(json(&[&["bench", "--model", &packed][..], &fast, &shape].concat())["results"][0]["batch"], 2);
+    // The array says its own shape.
+    succeed(&["run", "--model", &model, "--input", &input, "--output", &output]);
+    assert!(with(&["compare", "--input", &input, "--reference", &output])["passed"] == true);
+
+    let misfit = fail(&mut program(&["bench", "--model", &model]));
+    assert!(misfit.contains("`fc`"), "{misfit}");
+    let named = ["--model", &model, "--input", &input, "--output", &output];
+    for (command, says) in [
+        (&["run", "--shape", "image=1x3x4x4"][..], "--shape image=…: the shapes are those of the arrays"),
+        (&["run", "--batch", "3"], "--batch 3: the arrays of an ONNX file run whole"),
+    ] {
+        let said = fail(program(command).args(named));
+        assert!(said.contains(says), "{said}");
+    }
+    for more in [["--batch", "3"], ["--size", "4"]] {
+        let said = fail(program(&["bench", "--model", &model]).args(shape).args(more));
+        assert!(said.contains(more[0]) && said.contains("--shape"), "{said}");
+    }
+    let images = fail(&mut program(&["compare", "--input", &input, "--reference", &output, "--shape", "input=1x3x4x4"]));
+    assert!(images.contains("--shape input=…: it is for ONNX files here"), "{images}");
+}
+
+#[test]
+fn a_shape_stands_for_batch_and_size_of_any_network() {
+    let report = json(&["bench", "--shape", "input=2x3x16x24", "--threads", "1", "--runs", "2"]);
+    assert_eq!((&report["size"], &report["results"][0]["batch"]), (&serde_json::json!([16, 24]), &2.into()));
+    let unknown = fail(&mut program(&["bench", "--shape", "image=2x3x16x24"]));
+    assert!(unknown.contains("`image`") && unknown.contains("input"), "{unknown}");
+}

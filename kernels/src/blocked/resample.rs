@@ -38,7 +38,8 @@ impl Resample {
         if rows.outside.iter().chain(&columns.outside).any(|outside| *outside) {
             return Err(refuse("elements outside the input are not interpolated in blocks"));
         }
-        let offsets = rows.starts.iter().flat_map(|&start| (0..rows.taps).map(move |tap| (start + tap) * input.row_stride())).collect();
+        let mut offsets = Vec::with_capacity(rows.weights.len());
+        offsets.extend(rows.starts.iter().flat_map(|&start| (0..rows.taps).map(move |tap| (start + tap) * input.row_stride())));
         Ok(Resample { input, output, rows, offsets, columns, kernel: table.functions.resample })
     }
 

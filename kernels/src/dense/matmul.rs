@@ -10,8 +10,9 @@ pub struct MatMul {
     gemm: Option<Gemm>,
     /// Row and column strides of a matrix of each operand.
     strides: [[usize; 2]; 2],
-    /// Where the matrices of each product begin.
-    offsets: Vec<[usize; 2]>,
+    /// How many products there are, and over which dimensions they are broadcast: each with the steps of the operands, in elements.
+    products: usize,
+    batch: Vec<(usize, [usize; 2])>,
     lens: [usize; 3],
     shape: Vec<usize>,
     scale: f32,
@@ -51,22 +52,12 @@ impl MatMul {
         let strides = [[k, 1], [n, 1]];
         // Matrices on the left that all meet the same one on the right are one matrix.
         if b_batch.iter().all(|&dim| dim == 1) {
-            return MatMul::build(a, b, [products * m, n, k], strides, vec![[0, 0]; usize::from(products > 0)], lens, shape, table);
+            return MatMul::build(a, b, [products * m, n, k], strides, usize::from(products > 0), lens, shape, table);
         }
-        if products > MAX_BATCH {
-            return Err(refuse("there are too many products"));
-        }
-        let steps = [broadcast_strides(a_batch, &batch), broadcast_strides(b_batch, &batch)];
-        let offset = |index: usize, steps: &[isize], matrix: usize| {
-            let (mut rest, mut at) = (index, 0);
-            for (&dim, &step) in batch.iter().zip(steps).rev() {
-                at += rest % dim * step as usize;
-                rest /= dim;
-            }
-            at * matrix
-        };
-        let offsets = (0..products).map(|i| [offset(i, &steps[0], m * k), offset(i, &steps[1], k * n)]).collect();
-        MatMul::build(a, b, [m, n, k], strides, offsets, lens, shape, table)
+        let steps = broadcast_strides(a_batch, &batch).into_iter().zip(broadcast_strides(b_batch, &batch));
+        let steps = steps.map(|(a, b)| [a as usize * m * k, b as usize * k * n]);
+        let product = MatMul::build(a, b, [m, n, k], strides, products, lens, shape, table)?;
+        Ok(MatMul { batch: batch.iter().copied().zip(steps).collect(), ..product })
     }
 
     /// `alpha · A · B + beta · C`, A and B of two dimensions and each transposed first if so told; C is broadcast to the product.
@@ -100,7 +91,7 @@ impl MatMul {
                 Some(Addend { factor: beta, len: elements(c)?, strides: [strides[0] as usize, strides[1] as usize] })
             }
         };
-        let product = MatMul::build(a, b, [m, n, k], [a_strides, b_strides], vec![[0, 0]], lens, shape, table)?;
+        let product = MatMul::build(a, b, [m, n, k], [a_strides, b_strides], 1, lens, shape, table)?;
         Ok(MatMul { scale: alpha, addend, ..product })
     }
 
@@ -110,7 +101,7 @@ impl MatMul {
         b: &[usize],
         [m, n, k]: [usize; 3],
         strides: [[usize; 2]; 2],
-        offsets: Vec<[usize; 2]>,
+        products: usize,
         lens: [usize; 2],
         shape: Vec<usize>,
         table: &'static KernelTable,
@@ -125,7 +116,8 @@ impl MatMul {
         padded([k, n])?;
         padded([m, n])?;
         let gemm = (m > 0 && n > 0 && k > 0).then(|| Gemm::new(m, n, k, table));
-        Ok(MatMul { gemm, strides, offsets, lens: [lens[0], lens[1], len], shape, scale: 1.0, addend: None, packed: None })
+        let (lens, batch) = ([lens[0], lens[1], len], Vec::new());
+        Ok(MatMul { gemm, strides, products, batch, lens, shape, scale: 1.0, addend: None, packed: None })
     }
 
     /// Packs the right operand now, once for all runs, which are then given none.
@@ -134,7 +126,7 @@ impl MatMul {
     /// When the slice has another length than the operand, there is one right operand for each product, or there is no memory.
     pub fn with_right(mut self, executor: &dyn Executor, b: &[f32]) -> Result<MatMul, Error> {
         check("right operand", self.lens[1], b.len())?;
-        if self.offsets.len() > 1 {
+        if self.products > 1 {
             let problem = format!("product into {:?}", self.shape);
             return Err(Error::Problem { problem, reason: "only a single right operand is packed beforehand".into() });
         }
@@ -144,6 +136,17 @@ impl MatMul {
             self.lens[1] = 0;
         }
         Ok(self)
+    }
+
+    /// Where the matrices of a product begin.
+    fn offsets(&self, product: usize) -> [usize; 2] {
+        let (mut rest, mut at) = (product, [0, 0]);
+        for &(dim, [a, b]) in self.batch.iter().rev() {
+            at[0] += rest % dim * a;
+            at[1] += rest % dim * b;
+            rest /= dim;
+        }
+        at
     }
 
     /// The shape of the result.
@@ -192,7 +195,7 @@ impl MatMul {
         };
         let each = gemm.scratch_len(self.packed.is_some());
         // Products are dealt out whole where that is even enough.
-        let products = self.offsets.len();
+        let products = self.products;
         let whole = products.is_multiple_of(parts.count()) || products >= 8 * parts.count();
         let partition = if whole { [1, 1] } else { gemm.partition(parts.count()) };
         let shares = partition[0] * partition[1];
@@ -202,7 +205,7 @@ impl MatMul {
             let scratch = unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().add(thread * each), each) };
             for item in parts.range(products * shares, thread) {
                 let (product, share) = (item / shares, item % shares);
-                let [at_a, at_b] = self.offsets[product];
+                let [at_a, at_b] = self.offsets(product);
                 let matrix = |data, offset, [row, column]: [usize; 2]| Matrix { data, offset, row, column };
                 let right = match &self.packed {
                     Some(panels) => Right::Packed(panels),
@@ -247,6 +250,3 @@ impl MatMul {
         })
     }
 }
-
-/// Most products of one op: their offsets are listed.
-const MAX_BATCH: usize = 1 << 22;

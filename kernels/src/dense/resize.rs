@@ -49,18 +49,7 @@ impl Resize {
         let result: Vec<usize> = maps.iter().zip(shape).map(|(map, dim)| map.as_ref().map_or(*dim, AxisMap::output)).collect();
         let lens = [input, elements(&result)?];
         if maps.iter().flatten().all(AxisMap::picks) {
-            if maps.iter().zip(shape).any(|(map, dim)| map.is_none() && *dim > super::rearrange::MAX_TABLE) {
-                return Err(refuse("an axis is too long"));
-            }
-            let indices = |(map, dim): (&Option<AxisMap>, &usize)| match map {
-                None => (0..*dim).map(Some).collect(),
-                Some(map) => {
-                    let outside = |i: usize| map.outside.get(i).is_some_and(|o| *o);
-                    map.starts.iter().enumerate().map(|(i, start)| (!outside(i)).then_some(*start)).collect()
-                }
-            };
-            let tables: Vec<Vec<Option<usize>>> = maps.iter().zip(shape).map(indices).collect();
-            let way = Way::Pick(Rearrange::pick(shape, &tables, extrapolation)?);
+            let way = Way::Pick(Rearrange::pick(shape, &maps, extrapolation)?);
             return Ok(Resize { shape: result, lens, way });
         }
         let outside: Vec<Option<Vec<bool>>> =

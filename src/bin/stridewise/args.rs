@@ -1,12 +1,13 @@
 //! Arguments that commands share.
 
+use crate::arrays::NamedShape;
 use crate::output::Failure;
 use clap::Args;
 use clap::builder::RangedI64ValueParser;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stridewise::session::Tuning;
-use stridewise::{Arch, Isa, Model, Numerics, Precision, SessionOptions, Threads};
+use stridewise::{Arch, Isa, LoadOptions, Model, Numerics, Precision, Session, SessionOptions, Threads};
 
 /// Which network.
 #[derive(Args)]
@@ -21,16 +22,33 @@ pub struct ModelArgs {
     /// Random weights from this seed instead of a file
     #[arg(long, value_name = "SEED", requires = "arch", conflicts_with = "model")]
     pub random: Option<u64>,
+    /// The shape of an input, for example image=1x3x320x320; once for each. An ONNX file that does not fit batch 1, images of 224x224 and
+    /// other dimensions of 1 is read for it
+    #[arg(long, value_name = "NAME=SHAPE")]
+    pub shape: Vec<NamedShape>,
 }
 
 impl ModelArgs {
-    /// Loads the network.
+    /// Loads the network, for inputs that say themselves what their shapes are: only to read an ONNX file others are needed.
     pub fn load(&self) -> Result<Model, Failure> {
+        match self.shape.first() {
+            Some(NamedShape((name, _))) if !self.is_onnx() => {
+                Err(Failure::Usage(format!("--shape {name}=…: it is for ONNX files here; the shape is that of what is read")))
+            }
+            _ => self.load_for_shapes(),
+        }
+    }
+
+    /// Loads the network, for sessions of the shapes that are given.
+    pub fn load_for_shapes(&self) -> Result<Model, Failure> {
         match (&self.model, self.arch, self.random) {
             (Some(path), Some(arch), _) if self.is_onnx() => {
                 Err(Failure::Usage(format!("--arch {arch}: {} is an ONNX file, which says itself what it is", path.display())))
             }
-            (Some(path), arch, _) => Ok(Model::load(arch, path)?),
+            (Some(path), arch, _) => {
+                let shapes = if self.is_onnx() { self.shapes() } else { Vec::new() };
+                Ok(Model::load_with(path, &LoadOptions { arch, shapes, ..LoadOptions::default() })?)
+            }
             (None, Some(arch), Some(seed)) => Ok(Model::random(arch, seed)?),
             (None, Some(arch), None) => {
                 Err(Failure::Usage(format!("--arch {arch} needs weights: --model FILE, or --random SEED for random ones")))
@@ -44,11 +62,16 @@ impl ModelArgs {
         self.model.as_deref().and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
     }
 
-    /// Loads the network where its weights do not matter: an architecture alone gets random ones.
+    /// The shapes that are given, by the inputs' names.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.shape.iter().map(|shape| shape.0.clone()).collect()
+    }
+
+    /// As [`ModelArgs::load_for_shapes`], where weights do not matter: an architecture alone gets random ones.
     pub fn load_any_weights(&self) -> Result<Model, Failure> {
         match (&self.model, self.arch, self.random) {
             (None, Some(arch), None) => Ok(Model::random(arch, 0)?),
-            _ => self.load(),
+            _ => self.load_for_shapes(),
         }
     }
 
@@ -136,6 +159,11 @@ impl TuningArgs {
 /// Reads a number that is not zero: images at once, runs, classes.
 pub fn from_one() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
+}
+
+/// How many images a session takes at once: the first dimension of its first input.
+pub fn images_of(session: &Session) -> usize {
+    session.input_shape().dims().first().copied().unwrap_or(1)
 }
 
 /// As many threads as the process may use.

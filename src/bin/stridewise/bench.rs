@@ -3,7 +3,7 @@
 //! Every combination of the given threads, instruction sets and batches takes part. In each round each of them in turn runs
 //! once untimed and then for a short while timed, so that a slow moment of the machine does not fall on one alone.
 
-use crate::args::{ModelArgs, Size, TuningArgs, default_threads, from_one};
+use crate::args::{ModelArgs, Size, TuningArgs, default_threads, from_one, images_of};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use crate::timing::{pattern, quantile};
@@ -46,10 +46,10 @@ pub struct Bench {
     #[command(flatten)]
     tuning: TuningArgs,
     /// Images at once
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one())]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one(), conflicts_with = "shape")]
     batch: Vec<u32>,
     /// Input size: 224, or HxW [default: what the network was made for]
-    #[arg(long, value_name = "HxW")]
+    #[arg(long, value_name = "HxW", conflicts_with = "shape")]
     size: Option<Size>,
     /// Timed seconds for each combination
     #[arg(long, value_name = "S", default_value_t = 3.0, allow_negative_numbers = true, conflicts_with = "runs")]
@@ -107,9 +107,11 @@ impl Bench {
             return Err(Failure::Usage(format!("--seconds {}: expected a number above 0 and up to 1000000", self.seconds)));
         }
         let model = self.model.load_any_weights()?;
-        let own = model.inputs().first().filter(|input| input.dims.len() == 4).map(|input| input.size);
-        let size = self.size.map(|size| size.0).or(own);
         let mut contenders = self.contenders(&model)?;
+        let size = contenders.first().and_then(|c| match *c.session.input_shape().dims() {
+            [_, _, h, w] => Some([h, w]),
+            _ => None,
+        });
         let mut peaks = BTreeMap::new();
         for contender in &contenders {
             let isa = contender.session.isa();
@@ -146,6 +148,7 @@ impl Bench {
                                 tuning: tuning.clone(),
                                 batch,
                                 size: self.size.map(|size| size.0),
+                                shapes: self.model.shapes(),
                                 ..SessionOptions::default()
                             };
                             contenders.push(Contender::new(model, &options)?);
@@ -208,7 +211,7 @@ impl Contender {
         let inputs = session.input_shapes().into_iter().map(pattern).collect::<Result<_, _>>()?;
         let outputs = session.output_shapes().into_iter().map(Tensor::zeros).collect::<Result<_, _>>()?;
         let macs = session.steps().iter().map(|s| s.macs).sum();
-        Ok(Contender { session, batch: options.batch, inputs, outputs, macs, seconds: Vec::new() })
+        Ok(Contender { batch: images_of(&session), session, inputs, outputs, macs, seconds: Vec::new() })
     }
 
     /// The seconds that one run takes.

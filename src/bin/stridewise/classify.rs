@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use stridewise::{Model, Session};
+use stridewise::{Model, Session, SessionOptions};
 use stridewise_kernels::softmax::softmax_rows;
 
 /// Say what is on pictures
@@ -75,7 +75,7 @@ impl Prediction {
 impl Classify {
     pub fn execute(self, output: &Output) -> Done {
         let model = self.model.load()?;
-        let mut session = model.session(&self.run.options(1, None)?)?;
+        let mut session = model.session(&SessionOptions { shapes: self.model.shapes(), ..self.run.options(1, None)? })?;
         let mut progress = Progress::new(output, self.images.len() as u64, "pictures");
         let mut images = Vec::with_capacity(self.images.len());
         for path in &self.images {

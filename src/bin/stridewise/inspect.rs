@@ -1,7 +1,6 @@
 //! `inspect`: what a network is made of.
 
 use crate::args::{ModelArgs, Size, TunedRunArgs, from_one};
-use crate::arrays::NamedShape;
 use crate::inspect_onnx;
 use crate::output::{Done, Failure, Output, grouped, lines, table};
 use crate::skeleton;
@@ -9,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use std::process::ExitCode;
 use stridewise::graph::{Graph, Node, Op};
-use stridewise::{Arch, Model, OnnxOptions, SessionOptions, Shape};
+use stridewise::{Arch, SessionOptions, Shape};
 
 /// Show a network's modules, and its layers with shapes, parameters and multiply-accumulates
 #[derive(Args)]
@@ -24,14 +23,11 @@ pub struct Inspect {
     #[command(flatten)]
     model: ModelArgs,
     /// Input size: 224, or HxW [default: what the network was made for]
-    #[arg(long, value_name = "HxW")]
+    #[arg(long, value_name = "HxW", conflicts_with = "shape")]
     size: Option<Size>,
     /// Images at once, for the shapes [default: 1]
-    #[arg(long, value_name = "N", value_parser = from_one())]
+    #[arg(long, value_name = "N", value_parser = from_one(), conflicts_with = "shape")]
     batch: Option<u32>,
-    /// The shape of an input of an ONNX file, for example image=1x3x320x320; once for each
-    #[arg(long, value_name = "NAME=SHAPE")]
-    shape: Vec<NamedShape>,
     /// Only the module tree
     #[arg(long, conflicts_with_all = ["table", "plan"])]
     tree: bool,
@@ -113,9 +109,9 @@ impl Inspect {
             if let Some((_, option)) = given.iter().find(|(given, _)| *given) {
                 return Err(Failure::Usage(format!("{option}: of an ONNX file, without --plan, only --shape is read")));
             }
-            return inspect_onnx::show(path, &self.shape, output);
+            return inspect_onnx::show(path, self.model.shapes(), output);
         }
-        if let Some(shape) = self.shape.first() {
+        if let Some(shape) = self.model.shape.first() {
             let name = &shape.0.0;
             return Err(Failure::Usage(format!(
                 "--shape {name}=…: without --plan it is for ONNX files; --size and --batch are for others"
@@ -154,13 +150,9 @@ impl Inspect {
     }
 
     fn show_plan(&self, output: &Output) -> Done {
-        let shapes: Vec<(String, Vec<usize>)> = self.shape.iter().map(|shape| shape.0.clone()).collect();
-        let model: Model = match (&self.model.model, self.model.is_onnx()) {
-            (Some(path), true) => Model::from_onnx_with(path, &OnnxOptions { shapes: shapes.clone(), ..OnnxOptions::default() })?,
-            _ => self.model.load_any_weights()?,
-        };
+        let model = self.model.load_any_weights()?;
         let options = self.run.options(self.images(), self.size.map(|s| s.0))?;
-        let session = model.session(&SessionOptions { shapes, ..options })?;
+        let session = model.session(&SessionOptions { shapes: self.model.shapes(), ..options })?;
         let steps = session.steps();
         let report = PlanReport {
             model: self.model.describe(&model),

@@ -1,6 +1,5 @@
 //! `inspect` of an ONNX file: its inputs, outputs and ops, and what of them is not supported.
 
-use crate::arrays::NamedShape;
 use crate::output::{Done, Failure, Output, grouped, lines, table};
 use serde::Serialize;
 use std::path::Path;
@@ -39,9 +38,9 @@ struct Unsupported {
     reason: String,
 }
 
-pub fn show(path: &Path, shapes: &[NamedShape], output: &Output) -> Done {
+pub fn show(path: &Path, shapes: Vec<(String, Vec<usize>)>, output: &Output) -> Done {
     let network = Network::load(path)?;
-    let options = OnnxOptions { shapes: shapes.iter().map(|shape| shape.0.clone()).collect(), ..OnnxOptions::default() };
+    let options = OnnxOptions { shapes, ..OnnxOptions::default() };
     let (shapes, unsupported) = match Model::from_onnx_with(path, &options) {
         Ok(model) => {
             let graph = model.graph();

@@ -37,10 +37,10 @@ pub struct Pack {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values_t = [Precision::F32])]
     precision: Vec<Precision>,
     /// Numbers of images in a batch
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one())]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1], value_parser = from_one(), conflicts_with = "shape")]
     batch: Vec<u32>,
     /// Input sizes: 224, or HxW [default: what the network was made for]
-    #[arg(long, value_name = "HxW,…", value_delimiter = ',')]
+    #[arg(long, value_name = "HxW,…", value_delimiter = ',', conflicts_with = "shape")]
     size: Vec<Size>,
 }
 
@@ -55,7 +55,7 @@ struct Report {
 impl Pack {
     pub fn execute(mut self, output: &Output) -> Done {
         self.model.model = self.file.take().or(self.model.model.take());
-        let model = self.model.load()?;
+        let model = self.model.load_for_shapes()?;
         let isas = if self.isa.is_empty() { vec![None] } else { self.isa.iter().copied().map(Some).collect() };
         let sizes = if self.size.is_empty() { vec![None] } else { self.size.iter().map(|size| Some(size.0)).collect() };
         let mut sessions = 0;
@@ -63,7 +63,9 @@ impl Pack {
             for (&numerics, &precision) in self.numerics.iter().flat_map(|n| self.precision.iter().map(move |p| (n, p))) {
                 for &batch in &self.batch {
                     for &size in &sizes {
-                        let options = SessionOptions { isa, numerics, precision, batch: batch as usize, size, ..Default::default() };
+                        let shapes = self.model.shapes();
+                        let options =
+                            SessionOptions { isa, numerics, precision, batch: batch as usize, size, shapes, ..Default::default() };
                         model.session(&options)?;
                         sessions += 1;
                     }

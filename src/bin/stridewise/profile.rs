@@ -4,7 +4,7 @@ mod page;
 mod plots;
 mod trace;
 
-use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads, from_one};
+use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads, from_one, images_of};
 use crate::bandwidth::{Bandwidth, measure_read_bandwidth};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use stridewise::atomic_file::write_atomically;
 use stridewise::session::{Profile as Times, StepInfo, StepTimes};
-use stridewise::{Session, Shape, Tensor};
+use stridewise::{Session, SessionOptions, Shape, Tensor};
 use stridewise_kernels::peak::measure_fma_peak;
 
 /// Show where the time of a run goes, step by step
@@ -41,10 +41,10 @@ pub struct Profile {
     #[command(flatten)]
     run: TunedRunArgs,
     /// Images at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one())]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one(), conflicts_with = "shape")]
     batch: u32,
     /// Input size: 224, or HxW [default: what the network was made for]
-    #[arg(long, value_name = "HxW")]
+    #[arg(long, value_name = "HxW", conflicts_with = "shape")]
     size: Option<Size>,
     /// Timed runs [default: as many as take 3 seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -158,7 +158,8 @@ impl Profile {
             return Err(Failure::Usage(format!("--trace and --report are both {}: expected two files", trace.display())));
         }
         let model = self.model.load_any_weights()?;
-        let mut session = model.session(&self.run.options(self.batch as usize, self.size.map(|size| size.0))?)?;
+        let options = self.run.options(self.batch as usize, self.size.map(|size| size.0))?;
+        let mut session = model.session(&SessionOptions { shapes: self.model.shapes(), ..options })?;
         let peak = measure_fma_peak(session.isa())? * session.threads() as f64;
         // Threads beyond the processor's read no more together.
         let readers = session.threads().min(default_threads());
@@ -225,7 +226,7 @@ impl Profile {
                 [_, _, h, w] => [h, w],
                 _ => [0, 0],
             },
-            batch: self.batch as usize,
+            batch: images_of(session),
             isa: session.isa().name(),
             numerics: session.numerics().name(),
             threads: session.threads(),

@@ -1,7 +1,7 @@
 //! `run`: from an array to an array.
 
 use crate::args::{ModelArgs, TunedRunArgs, from_one};
-use crate::arrays::{self, NamedFile};
+use crate::arrays::{self, NamedFile, NamedShape};
 use crate::images::Images;
 use crate::output::{Done, Failure, Output, count, duration};
 use crate::progress::Progress;
@@ -25,9 +25,9 @@ pub struct Run {
     /// Where the output goes, float32; of several outputs the folder, in which they are 0.npy, 1.npy, …
     #[arg(long, short, value_name = "Y.npy")]
     output: PathBuf,
-    /// Images that run at once
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = from_one())]
-    batch: u32,
+    /// Images that run at once [default: 32]; an ONNX file's arrays run whole
+    #[arg(long, value_name = "N", value_parser = from_one())]
+    batch: Option<u32>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -63,6 +63,9 @@ struct NamedOutput {
 
 impl Run {
     pub fn execute(self, output: &Output) -> Done {
+        if let Some(NamedShape((name, _))) = self.model.shape.first() {
+            return Err(Failure::Usage(format!("--shape {name}=…: the shapes are those of the arrays that --input names")));
+        }
         if let (Some(path), true) = (&self.model.model, self.model.is_onnx()) {
             return self.run_onnx(path, output);
         }
@@ -71,7 +74,7 @@ impl Run {
             return Err(Failure::Usage("expected one --input X.npy: the network has one input".into()));
         };
         let images = Images::open(&input.path, &model)?;
-        let batch = images.len().min(self.batch as usize);
+        let batch = images.len().min(self.batch.map_or(32, |batch| batch as usize));
         let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let (input_shape, mut dims) = (session.input_shape(), session.output_shape().dims().to_vec());
         if let Some(first) = dims.first_mut() {
@@ -119,6 +122,9 @@ impl Run {
 
     /// All inputs at once, whatever they are.
     fn run_onnx(&self, path: &Path, output: &Output) -> Done {
+        if let Some(batch) = self.batch {
+            return Err(Failure::Usage(format!("--batch {batch}: the arrays of an ONNX file run whole, in the shapes that they have")));
+        }
         let network = Network::load(path)?;
         let names: Vec<String> = network.inputs().iter().map(|input| input.name.clone()).collect();
         drop(network);

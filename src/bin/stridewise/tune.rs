@@ -1,6 +1,6 @@
 //! `tune`: which algorithm is the fastest for each convolution, on this very processor.
 
-use crate::args::{ModelArgs, RunArgs, Size, from_one};
+use crate::args::{ModelArgs, RunArgs, Size, from_one, images_of};
 use crate::output::{Done, Failure, Output, count, lines, table};
 use crate::progress::Progress;
 use clap::Args;
@@ -32,10 +32,10 @@ pub struct Tune {
     #[command(flatten)]
     run: RunArgs,
     /// Images at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one())]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_one(), conflicts_with = "shape")]
     batch: u32,
     /// Input size: 224, or HxW [default: what the network was made for]
-    #[arg(long, value_name = "HxW")]
+    #[arg(long, value_name = "HxW", conflicts_with = "shape")]
     size: Option<Size>,
     /// Timed runs of the network with each algorithm
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -81,7 +81,7 @@ struct Time {
 impl Tune {
     pub fn execute(self, output: &Output) -> Done {
         let model = self.model.load_any_weights()?;
-        let options = self.run.options(self.batch as usize, self.size.map(|size| size.0));
+        let options = SessionOptions { shapes: self.model.shapes(), ..self.run.options(self.batch as usize, self.size.map(|size| size.0)) };
         let mut kept = existing(&self.output)?;
         let mut tuning = if self.again { Tuning::default() } else { kept.clone() };
         let mut progress = None;
@@ -101,7 +101,7 @@ impl Tune {
             isa: session.isa().name(),
             numerics: session.numerics().name(),
             threads: session.threads(),
-            batch: self.batch as usize,
+            batch: images_of(&session),
             runs: self.runs as usize,
             output: self.output,
             problems: problems.into_iter().map(Problem::from).collect(),

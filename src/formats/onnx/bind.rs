@@ -6,7 +6,7 @@ use super::element::ElementType;
 use super::{Network, fold, ops};
 use crate::error::{Error, Result, UnsupportedNode};
 use crate::formats::onnx::proto::NodeProto;
-use crate::graph::dense::DenseKernel;
+use crate::graph::dense::output_dims;
 use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
 use crate::tensor::Shape;
 use std::collections::HashMap;
@@ -261,9 +261,9 @@ impl Binder {
         if let Some(constants) = constants {
             if inputs.iter().any(|known| known.is_empty()) {
                 let shapes: Vec<&[usize]> = inputs.iter().map(|known| known.dims()).collect();
-                let kernel = DenseKernel::new(&op, &shapes, self.table).map_err(Error::from)?;
-                if kernel.output_shape().contains(&0) {
-                    return Ok(Known::nothing(kernel.output_shape().to_vec(), ty));
+                let dims = output_dims(&op, &shapes, self.table).map_err(Error::from)?;
+                if dims.contains(&0) {
+                    return Ok(Known::nothing(dims, ty));
                 }
                 if !fold::is_defined_of_nothing(&op) {
                     return unsupported(NOTHING);

@@ -5,7 +5,7 @@ use super::constant::Constant;
 use super::element::ElementType;
 use super::tensor::narrow;
 use crate::graph::TensorOp;
-use crate::graph::dense::DenseKernel;
+use crate::graph::dense::{DenseKernel, output_dims, table_bytes};
 use std::sync::Arc;
 use stridewise_kernels::dense::{PadMode, Rearrange, Reduction};
 use stridewise_kernels::{Binary, Error, Inline, KernelTable, Unary};
@@ -50,6 +50,7 @@ pub(super) fn evaluate(
         compute_ints(op, inputs, ty, table, budget)?
     } else {
         let shapes: Vec<&[usize]> = inputs.iter().map(|c| &c.dims[..]).collect();
+        check_budget(op, table_bytes(op, &shapes)?, 1, budget)?;
         let kernel = DenseKernel::new(op, &shapes, table)?;
         let dims = kernel.output_shape().to_vec();
         let len = dims.iter().product();
@@ -172,7 +173,7 @@ fn compute_ints(
         TensorOp::Reduce { reduction, axes, .. } => {
             let x = inputs[0];
             let shapes = [&x.dims[..]];
-            let dims = DenseKernel::new(op, &shapes, table)?.output_shape().to_vec();
+            let dims = output_dims(op, &shapes, table)?;
             // The axes that are reduced, behind all others.
             let kept = (0..x.dims.len()).filter(|axis| !axes.contains(axis));
             let order: Vec<usize> = kept.chain(axes.iter().copied()).collect();

@@ -1,8 +1,10 @@
 //! The ops that are rearrangements: their shapes, and a rule for each axis.
 
 use super::super::{broadcast, broadcast_strides, elements, strides};
-use super::{Axis, Rearrange};
+use super::Rearrange;
+use super::axis::{Axis, Padded};
 use crate::Error;
+use crate::resize::AxisMap;
 
 /// What a padded tensor holds outside the input.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -17,9 +19,6 @@ pub enum PadMode {
     /// The input again.
     Wrap,
 }
-
-/// Longest axis that gets a table of offsets: the memory for it is limited before it is asked for.
-pub(in super::super) const MAX_TABLE: usize = 1 << 24;
 
 fn refuse(op: &str, shape: &[usize], reason: impl Into<String>) -> Error {
     Error::Problem { problem: format!("{op} of {shape:?}"), reason: reason.into() }
@@ -125,67 +124,27 @@ impl Rearrange {
             result.push(size);
         }
         elements(&result)?;
-        let mut axes = Vec::new();
-        for (axis, stride) in strides(shape).into_iter().enumerate() {
-            let dim = shape[axis] as i64;
-            if pads[axis] == 0 && pads[axis + shape.len()] == 0 {
-                axes.push(Axis::Strided(shape[axis], stride));
-                continue;
-            }
-            if result[axis] > MAX_TABLE {
-                return Err(refuse("padding", shape, format!("axis {axis} becomes longer than {MAX_TABLE}")));
-            }
-            let source = |i: usize| {
-                let at = (i as i64).saturating_sub(pads[axis]);
-                let at = match mode {
-                    _ if (0..dim).contains(&at) => at,
-                    PadMode::Constant(_) => return None,
-                    PadMode::Edge => at.clamp(0, dim - 1),
-                    PadMode::Wrap => at.rem_euclid(dim),
-                    PadMode::Reflect if dim == 1 => 0,
-                    PadMode::Reflect => {
-                        let at = at.rem_euclid(2 * dim - 2);
-                        at.min(2 * dim - 2 - at)
-                    }
-                };
-                Some(at as isize * stride)
-            };
-            axes.push(Axis::Table((0..result[axis]).map(source).collect()));
-        }
+        let each = strides(shape).into_iter().enumerate();
+        let axes = each.map(|(i, stride)| Axis::Padded(Padded::new(result[i], shape[i], pads[i], stride, mode))).collect();
         let fill = if let PadMode::Constant(value) = mode { value } else { 0.0 };
         Ok(Rearrange::new(len, result, 0, axes, fill))
     }
 
-    /// The slices with these indices along an axis, which becomes the dimensions `indices_shape`; negative ones count from behind.
+    /// The channels of `groups` groups in turn: the first of each, then the second of each.
     ///
     /// # Errors
-    /// When the axis is not one of the tensor, an index is out of range, `indices_shape` has another number of elements, or the
-    /// result is too large.
-    pub fn gather(shape: &[usize], axis: usize, indices: &[i64], indices_shape: &[usize]) -> Result<Rearrange, Error> {
+    /// When the tensor has no channels, they are no multiple of the groups, or it is too large.
+    pub fn channel_shuffle(shape: &[usize], groups: usize) -> Result<Rearrange, Error> {
         let len = elements(shape)?;
-        if axis >= shape.len() || elements(indices_shape)? != indices.len() {
-            return Err(refuse(
-                "gathering",
-                shape,
-                format!("there is no axis {axis}, or {} indices are not {indices_shape:?}", indices.len()),
-            ));
+        let &[n, c, ..] = shape else { return Err(refuse("channel shuffle", shape, "it has no channels")) };
+        if groups == 0 || !c.is_multiple_of(groups) {
+            return Err(refuse("channel shuffle", shape, format!("its channels are no multiple of {groups} groups")));
         }
-        let from = strides(shape);
-        let dim = shape[axis] as i64;
-        let offset = |&index: &i64| {
-            let at = if index < 0 { index.saturating_add(dim) } else { index };
-            if (0..dim).contains(&at) {
-                Ok(Some(at as isize * from[axis]))
-            } else {
-                Err(refuse("gathering", shape, format!("index {index} of axis {axis}")))
-            }
-        };
-        let table = indices.iter().map(offset).collect::<Result<Vec<_>, Error>>()?;
-        let result = [&shape[..axis], indices_shape, &shape[axis + 1..]].concat();
-        elements(&result)?;
-        let mut axes: Vec<Axis> = shape.iter().zip(&from).map(|(&dim, &stride)| Axis::Strided(dim, stride)).collect();
-        axes[axis] = Axis::Table(table);
-        Ok(Rearrange::new(len, result, 0, axes, 0.0))
+        let (from, each) = (strides(shape), c / groups);
+        let channels = [Axis::Strided(each, from[1]), Axis::Strided(groups, from[1] * each as isize)];
+        let inner = shape[2..].iter().zip(&from[2..]).map(|(&dim, &stride)| Axis::Strided(dim, stride));
+        let axes = std::iter::once(Axis::Strided(n, from[0])).chain(channels).chain(inner).collect();
+        Ok(Rearrange::new(len, shape.to_vec(), 0, axes, 0.0))
     }
 
     /// Blocks of `block` × `block` pixels out of as many channels of `[N, C, H, W]`; the block is the outer part of the channel's
@@ -244,14 +203,20 @@ impl Rearrange {
         Ok(Rearrange::new(len, result, 0, axes, 0.0))
     }
 
-    /// Along each axis the elements with these indices.
-    pub(in super::super) fn pick(shape: &[usize], indices: &[Vec<Option<usize>>], fill: f32) -> Result<Rearrange, Error> {
+    /// Along each axis the first elements of a map, which takes just one for each, or all where there is none.
+    pub(in super::super) fn pick(shape: &[usize], maps: &[Option<AxisMap>], fill: f32) -> Result<Rearrange, Error> {
         let len = elements(shape)?;
-        let result: Vec<usize> = indices.iter().map(Vec::len).collect();
+        let result: Vec<usize> = maps.iter().zip(shape).map(|(map, dim)| map.as_ref().map_or(*dim, AxisMap::output)).collect();
         elements(&result)?;
-        let table =
-            |(table, stride): (&Vec<Option<usize>>, isize)| Axis::Table(table.iter().map(|i| i.map(|i| i as isize * stride)).collect());
-        let axes = indices.iter().zip(strides(shape)).map(table).collect();
+        let axis = |((map, &dim), stride): ((&Option<AxisMap>, &usize), isize)| match map {
+            None => Axis::Strided(dim, stride),
+            Some(map) => {
+                let outside = |i: usize| map.outside.get(i).is_some_and(|o| *o);
+                let offset = |(i, &start): (usize, &usize)| (!outside(i)).then_some(start as isize * stride);
+                Axis::Table(map.starts.iter().enumerate().map(offset).collect())
+            }
+        };
+        let axes = maps.iter().zip(shape).zip(strides(shape)).map(axis).collect();
         Ok(Rearrange::new(len, result, 0, axes, fill))
     }
 }

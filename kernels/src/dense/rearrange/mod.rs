@@ -1,53 +1,16 @@
 //! Ops that only move elements: every element of the output is one of the input, or a constant. Along each axis of the output there
-//! is a rule of its own, a stride or a table of offsets, and the offsets of the axes add up.
+//! is a rule of its own, and the offsets of the axes add up.
 
+mod axis;
 mod make;
 
-pub(super) use make::MAX_TABLE;
 pub use make::PadMode;
 
 use super::combine::grains;
 use super::{MAX_RANK, check};
 use crate::Error;
 use crate::parallel::{Executor, Parts, SharedPointer};
-
-/// Where the elements along an axis of the output come from, relative to its first.
-pub(super) enum Axis {
-    /// So many indices, each a stride further.
-    Strided(usize, isize),
-    /// For each index an offset; nothing for the constant.
-    Table(Vec<Option<isize>>),
-}
-
-impl Axis {
-    fn len(&self) -> usize {
-        match self {
-            Axis::Strided(len, _) => *len,
-            Axis::Table(table) => table.len(),
-        }
-    }
-
-    /// A table whose offsets are equally far apart is a stride, from its first offset on.
-    fn simplified(self) -> (Axis, isize) {
-        let Axis::Table(table) = &self else { return (self, 0) };
-        let Some(Some(first)) = table.first().copied() else { return (self, 0) };
-        let stride = match table.get(1) {
-            None => 0,
-            Some(Some(second)) => second - first,
-            Some(None) => return (self, 0),
-        };
-        let even = table.iter().enumerate().all(|(i, offset)| *offset == Some(first + i as isize * stride));
-        if even { (Axis::Strided(table.len(), stride), first) } else { (self, 0) }
-    }
-}
-
-/// A stretch of a row whose elements are equally far apart, or the constant.
-struct Run {
-    /// Index of the first element behind it.
-    end: usize,
-    /// Offset that index 0 would have, and stride; nothing for the constant.
-    source: Option<(isize, isize)>,
-}
+use axis::Axis;
 
 /// An op that moves elements, with everything decided.
 pub struct Rearrange {
@@ -57,9 +20,9 @@ pub struct Rearrange {
     first: isize,
     /// All axes but the last.
     outer: Vec<Axis>,
-    /// The last axis.
+    /// The last axis, and its length.
+    last: Axis,
     row: usize,
-    runs: Vec<Run>,
     fill: f32,
     /// The axis along which the input's elements lie side by side, where that is not the last: two axes are then gone through in
     /// squares.
@@ -90,11 +53,11 @@ impl Rearrange {
             }
         }
         let last = merged.pop().unwrap_or(Axis::Strided(1, 1));
-        let (row, runs) = (last.len(), runs_of(&last));
+        let row = last.len();
         let unit = |axis: &Axis| matches!(axis, Axis::Strided(len, 1) if *len >= SIDE / 2);
         let far = matches!(last, Axis::Strided(len, stride) if stride.unsigned_abs() > 1 && len >= SIDE / 2);
         let square = merged.iter().position(unit).filter(|_| far && merged.iter().all(|a| matches!(a, Axis::Strided(..))));
-        Rearrange { input, shape, len, first, outer: merged, row, runs, fill, square }
+        Rearrange { input, shape, len, first, outer: merged, last, row, fill, square }
     }
 
     /// The shape of the result.
@@ -129,10 +92,7 @@ impl Rearrange {
     fn offset(&self, index: &[usize; MAX_RANK_INNER]) -> Option<isize> {
         let mut offset = self.first;
         for (axis, &i) in self.outer.iter().zip(index) {
-            offset += match axis {
-                Axis::Strided(_, stride) => i as isize * stride,
-                Axis::Table(table) => table[i]?,
-            };
+            offset += axis.offset(i)?;
         }
         Some(offset)
     }
@@ -167,15 +127,15 @@ impl Rearrange {
 
     /// Copies a row from its `x`-th element on.
     fn copy_row(&self, input: &[f32], offset: isize, mut x: usize, mut row: &mut [f32]) {
-        let first = self.runs.partition_point(|run| run.end <= x);
-        for run in &self.runs[first..] {
-            let count = (run.end - x).min(row.len());
+        while !row.is_empty() {
+            let stretch = self.last.stretch(x);
+            let count = stretch.count.min(row.len());
             let (to, behind) = std::mem::take(&mut row).split_at_mut(count);
             row = behind;
-            match run.source {
+            match stretch.source {
                 None => to.fill(self.fill),
-                Some((base, stride)) => {
-                    let at = offset + base + x as isize * stride;
+                Some((first, stride)) => {
+                    let at = offset + first;
                     match stride {
                         1 => to.copy_from_slice(&input[at as usize..][..count]),
                         0 => to.fill(input[at as usize]),
@@ -193,16 +153,13 @@ impl Rearrange {
                 }
             }
             x += count;
-            if row.is_empty() {
-                return;
-            }
         }
     }
 
     /// All axes are strided, and `axis` has stride 1 while the last has not: squares of both stay in cache while they are read
     /// along one and written along the other.
     fn run_squares(&self, axis: usize, input: &[f32], output: &SharedPointer, parts: &Parts<'_>, thread: usize) {
-        let Some(Run { source: Some((_, stride)), .. }) = self.runs.first() else { return };
+        let Axis::Strided(_, stride) = self.last else { return };
         let side = self.outer[axis].len();
         let inner: usize = self.outer[axis + 1..].iter().map(Axis::len).product();
         // Elements from an index of `axis` to the next in the output.
@@ -245,25 +202,3 @@ impl Rearrange {
 
 /// Twice the rank of a tensor: an op may split axes in two.
 const MAX_RANK_INNER: usize = 2 * MAX_RANK;
-
-fn runs_of(axis: &Axis) -> Vec<Run> {
-    let table = match axis {
-        Axis::Strided(len, stride) => return vec![Run { end: *len, source: Some((0, *stride)) }],
-        Axis::Table(table) => table,
-    };
-    let mut runs = Vec::new();
-    let mut start = 0;
-    while start < table.len() {
-        let Some(first) = table[start] else {
-            let count = table[start..].iter().take_while(|o| o.is_none()).count();
-            start += count;
-            runs.push(Run { end: start, source: None });
-            continue;
-        };
-        let stride = table.get(start + 1).copied().flatten().map_or(1, |second| second - first);
-        let count = table[start..].iter().enumerate().take_while(|(i, o)| **o == Some(first + *i as isize * stride)).count();
-        runs.push(Run { end: start + count, source: Some((first - start as isize * stride, stride)) });
-        start += count;
-    }
-    runs
-}
