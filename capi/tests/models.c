@@ -118,12 +118,17 @@ static int for_shapes(const char *directory) {
     stridewise_model_free(model);
 
     CHECK(stridewise_model_load(in(directory, "two_inputs.onnx"), NULL, &model) == OK && stridewise_model_input_count(model) == 2);
-    CHECK(strcmp(stridewise_model_input_name(model, 1), "b") == 0);
+    CHECK(strcmp(stridewise_model_input_name(model, 1), "b") == 0 && stridewise_model_arch(model) == NULL);
+    CHECK(stridewise_model_output_count(model) == 2 && stridewise_model_output_name(model, 2) == NULL);
+    CHECK(strcmp(stridewise_model_output_name(model, 0), "sum") == 0 && strcmp(stridewise_model_output_name(model, 1), "product") == 0);
     stridewise_model_free(model);
     return 0;
 }
 
 static int of_itself(const StridewiseModel *model, const char *path) {
+    CHECK(strcmp(stridewise_model_arch(model), "resnet20-cifar10") == 0 && stridewise_model_arch(NULL) == NULL);
+    CHECK(stridewise_model_output_count(model) == 1 && stridewise_model_output_name(model, 0) != NULL);
+    CHECK(stridewise_model_output_count(NULL) == 0 && stridewise_model_output_name(NULL, 0) == NULL);
     CHECK(stridewise_model_label_count(model) == 10 && stridewise_model_label(model, 10) == NULL);
     CHECK(strcmp(stridewise_model_label(model, 0), "airplane") == 0 && strcmp(stridewise_model_label(model, 9), "truck") == 0);
     StridewisePreprocessing how;
