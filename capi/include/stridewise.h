@@ -208,6 +208,13 @@ uint32_t stridewise_abi_version(void);
 // The version of the library, such as `0.1.0`.
 const char *stridewise_version(void);
 
+// The name of the network's architecture, such as `resnet50`, until the model is freed; NULL where it has none that is known, as an ONNX
+// file.
+//
+// # Safety
+// `model` is NULL or a model.
+const char *stridewise_model_arch(const StridewiseModel *model);
+
 // Inputs of the network; 0 for NULL.
 //
 // # Safety
@@ -237,6 +244,18 @@ StridewiseStatus stridewise_model_input(const StridewiseModel *model,
 const char *stridewise_model_input_dim_name(const StridewiseModel *model,
                                             size_t index,
                                             size_t axis);
+
+// Outputs of the network; 0 for NULL.
+//
+// # Safety
+// `model` is NULL or a model.
+size_t stridewise_model_output_count(const StridewiseModel *model);
+
+// The name of an output, until the model is freed; NULL when there is none of this number.
+//
+// # Safety
+// `model` is NULL or a model.
+const char *stridewise_model_output_name(const StridewiseModel *model, size_t index);
 
 // The names of classes that the network has, where the number of its outputs tells them: 1,000 of ImageNet or 10 of CIFAR-10. Else, and
 // for NULL, 0.

@@ -156,6 +156,12 @@ public:
     // Writes the network with the weights that its sessions have packed so far, for the constructor to map.
     void save_packed(const std::string &path) const { detail::check(stridewise_model_save_packed(handle_.get(), path.c_str())); }
 
+    // The name of the architecture; nothing where there is none that is known.
+    std::optional<std::string> arch() const {
+        const char *name = stridewise_model_arch(handle_.get());
+        return name == nullptr ? std::nullopt : std::optional<std::string>(name);
+    }
+
     std::size_t input_count() const noexcept { return stridewise_model_input_count(handle_.get()); }
     std::string input_name(std::size_t index) const {
         const char *name = stridewise_model_input_name(handle_.get(), index);
@@ -174,6 +180,15 @@ public:
     std::optional<std::string> input_dim_name(std::size_t index, std::size_t axis) const {
         const char *name = stridewise_model_input_dim_name(handle_.get(), index, axis);
         return name == nullptr ? std::nullopt : std::optional<std::string>(name);
+    }
+
+    std::size_t output_count() const noexcept { return stridewise_model_output_count(handle_.get()); }
+    std::string output_name(std::size_t index) const {
+        const char *name = stridewise_model_output_name(handle_.get(), index);
+        if (name == nullptr) {
+            throw std::out_of_range("stridewise: no output has this number");
+        }
+        return name;
     }
 
     // The names of the classes in the order of the outputs, where their number tells them.

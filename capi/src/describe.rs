@@ -1,4 +1,4 @@
-//! What a network says of itself before a session is made: its inputs, its preprocessing, its labels.
+//! What a network says of itself before a session is made: its architecture, its inputs and outputs, its preprocessing, its labels.
 
 use crate::model::{Model, model};
 use crate::status::{Status, c_text, guard, missing, quietly};
@@ -9,7 +9,9 @@ use stridewise::graph::Dim;
 
 /// Texts of a network.
 pub(crate) struct Description {
+    arch: Option<CString>,
     inputs: Vec<Input>,
+    outputs: Vec<CString>,
     labels: Vec<CString>,
 }
 
@@ -29,7 +31,9 @@ impl Description {
             Input { name: c_text(&input.name), dims: input.dims.iter().map(name).collect() }
         });
         let labels = model.labels().unwrap_or_default().iter().map(|label| c_text(label));
-        Description { inputs: inputs.collect(), labels: labels.collect() }
+        let outputs = model.output_names().iter().map(|name| c_text(name));
+        let arch = model.arch().map(|arch| c_text(&arch.to_string()));
+        Description { arch, inputs: inputs.collect(), outputs: outputs.collect(), labels: labels.collect() }
     }
 }
 
@@ -45,6 +49,17 @@ unsafe fn described<'a, T>(model: *const Model, find: impl FnOnce(&'a Descriptio
 
 fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(std::ptr::null(), |text| text.as_ptr())
+}
+
+/// The name of the network's architecture, such as `resnet50`, until the model is freed; NULL where it has none that is known, as an ONNX
+/// file.
+///
+/// # Safety
+/// `model` is NULL or a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stridewise_model_arch(model: *const Model) -> *const c_char {
+    // SAFETY: the caller's promise.
+    pointer(unsafe { described(model, |d| d.arch.as_ref()) })
 }
 
 /// Inputs of the network; 0 for NULL.
@@ -102,6 +117,26 @@ pub unsafe extern "C" fn stridewise_model_input(model: *const Model, index: usiz
 pub unsafe extern "C" fn stridewise_model_input_dim_name(model: *const Model, index: usize, axis: usize) -> *const c_char {
     // SAFETY: the caller's promise.
     pointer(unsafe { described(model, |d| d.inputs.get(index)?.dims.get(axis)?.as_ref()) })
+}
+
+/// Outputs of the network; 0 for NULL.
+///
+/// # Safety
+/// `model` is NULL or a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stridewise_model_output_count(model: *const Model) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { described(model, |d| Some(d.outputs.len())) }.unwrap_or(0)
+}
+
+/// The name of an output, until the model is freed; NULL when there is none of this number.
+///
+/// # Safety
+/// `model` is NULL or a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stridewise_model_output_name(model: *const Model, index: usize) -> *const c_char {
+    // SAFETY: the caller's promise.
+    pointer(unsafe { described(model, |d| d.outputs.get(index)) })
 }
 
 /// The names of classes that the network has, where the number of its outputs tells them: 1,000 of ImageNet or 10 of CIFAR-10. Else, and

@@ -2,21 +2,9 @@
  *
  *     hooks MODEL DIRECTORY
  */
-#include <stridewise.h>
+#include "checks.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-
-#define CHECK(condition)                                                                                                                   \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, stridewise_last_error());                               \
-            return 1;                                                                                                                      \
-        }                                                                                                                                  \
-    } while (0)
-
-#define OK STRIDEWISE_STATUS_OK
 
 struct call {
     StridewisePart part;
@@ -54,10 +42,6 @@ static void forgetful(void *context, StridewisePart part, void *task) {
     part(task, 0);
 }
 
-static float image[3 * 32 * 32], expected[10], logits[10];
-static StridewiseTensor input = {image, STRIDEWISE_DTYPE_F32, 4, {1, 3, 32, 32}};
-static StridewiseTensor output = {logits, STRIDEWISE_DTYPE_F32, 2, {1, 10}};
-
 static int on_hooks(const StridewiseModel *model, void (*run)(void *, StridewisePart, void *), StridewiseStatus status) {
     int calls = 0;
     StridewiseExecutor executor = {&calls, 2, run};
@@ -83,9 +67,7 @@ int main(int argc, char **argv) {
     if (argc != 3) {
         return 2;
     }
-    for (size_t i = 0; i < sizeof image / sizeof *image; i++) {
-        image[i] = (float)(i % 17) / 8.0f - 1.0f;
-    }
+    fill_image();
     StridewiseModel *model = NULL;
     StridewiseSession *session = NULL;
     CHECK(stridewise_model_load(argv[1], NULL, &model) == OK && stridewise_session_new(model, NULL, &session) == OK);

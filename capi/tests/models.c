@@ -4,21 +4,10 @@
  *
  * MODEL is assets/resnet20_cifar10.safetensors; the directory has flattened.onnx and two_inputs.onnx of tests/golden/onnx, and tuning.txt.
  */
-#include <stridewise.h>
+#include "checks.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define CHECK(condition)                                                                                                                   \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            fprintf(stderr, "line %d: %s; last error: %s\n", __LINE__, #condition, stridewise_last_error());                               \
-            return 1;                                                                                                                      \
-        }                                                                                                                                  \
-    } while (0)
-
-#define OK STRIDEWISE_STATUS_OK
 #define INVALID STRIDEWISE_STATUS_INVALID_ARGUMENT
 
 static int says(const char *part) { return strstr(stridewise_last_error(), part) != NULL; }
@@ -39,10 +28,6 @@ static const char *in(const char *directory, const char *name) {
     snprintf(path, sizeof path, "%s/%s", directory, name);
     return path;
 }
-
-static float image[3 * 32 * 32], expected[10], logits[10];
-static StridewiseTensor input = {image, STRIDEWISE_DTYPE_F32, 4, {1, 3, 32, 32}};
-static StridewiseTensor output = {logits, STRIDEWISE_DTYPE_F32, 2, {1, 10}};
 
 static int from_memory(const StridewiseModel *model, const char *path) {
     StridewiseSession *session = NULL;
@@ -133,12 +118,17 @@ static int for_shapes(const char *directory) {
     stridewise_model_free(model);
 
     CHECK(stridewise_model_load(in(directory, "two_inputs.onnx"), NULL, &model) == OK && stridewise_model_input_count(model) == 2);
-    CHECK(strcmp(stridewise_model_input_name(model, 1), "b") == 0);
+    CHECK(strcmp(stridewise_model_input_name(model, 1), "b") == 0 && stridewise_model_arch(model) == NULL);
+    CHECK(stridewise_model_output_count(model) == 2 && stridewise_model_output_name(model, 2) == NULL);
+    CHECK(strcmp(stridewise_model_output_name(model, 0), "sum") == 0 && strcmp(stridewise_model_output_name(model, 1), "product") == 0);
     stridewise_model_free(model);
     return 0;
 }
 
 static int of_itself(const StridewiseModel *model, const char *path) {
+    CHECK(strcmp(stridewise_model_arch(model), "resnet20-cifar10") == 0 && stridewise_model_arch(NULL) == NULL);
+    CHECK(stridewise_model_output_count(model) == 1 && stridewise_model_output_name(model, 0) != NULL);
+    CHECK(stridewise_model_output_count(NULL) == 0 && stridewise_model_output_name(NULL, 0) == NULL);
     CHECK(stridewise_model_label_count(model) == 10 && stridewise_model_label(model, 10) == NULL);
     CHECK(strcmp(stridewise_model_label(model, 0), "airplane") == 0 && strcmp(stridewise_model_label(model, 9), "truck") == 0);
     StridewisePreprocessing how;
@@ -177,9 +167,7 @@ int main(int argc, char **argv) {
     if (argc != 3) {
         return 2;
     }
-    for (size_t i = 0; i < sizeof image / sizeof *image; i++) {
-        image[i] = (float)(i % 17) / 8.0f - 1.0f;
-    }
+    fill_image();
     StridewiseModel *model = NULL;
     CHECK(stridewise_model_load(argv[1], NULL, &model) == OK);
     int wrong = from_memory(model, argv[1]) || for_shapes(argv[2]) || of_itself(model, argv[1]) || tuned(model, argv[2]);

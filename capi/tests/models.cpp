@@ -51,6 +51,8 @@ int main(int argc, char **argv) {
     CHECK(fails(STRIDEWISE_STATUS_FORMAT, "bytes in memory", [] { stridewise::Model::from_bytes("nothing", 7); }));
 
     // What it says of itself.
+    CHECK(model.arch() == "resnet20-cifar10" && !stridewise::Model(directory + "two_inputs.onnx").arch());
+    CHECK(model.output_count() == 1 && model.output_name(0) == session.output_name(0));
     CHECK(model.labels().size() == 10 && model.labels()[3] == "cat" && model.preprocessing().crop_width == 32);
     CHECK(model.input_count() == 1 && model.input(0).dims[1] == 3 && model.input_dim_name(0, 0) && !model.input_dim_name(0, 1));
 

@@ -89,10 +89,11 @@ impl Session {
         self.with(py, |session| session.set_cancel_token(token));
     }
 
-    /// Most seconds that a run may take, looked at before each layer; None for no limit.
+    /// Most seconds that a run may take, looked at before each layer: 0 and less are a deadline that has passed, and every run ends
+    /// before its first. None for no limit.
     #[pyo3(signature = (seconds))]
     fn set_time_limit(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<()> {
-        let limit = seconds.map(Duration::try_from_secs_f64).transpose();
+        let limit = seconds.map(|seconds| Duration::try_from_secs_f64(if seconds < 0.0 { 0.0 } else { seconds })).transpose();
         let refuse = |e: std::time::TryFromFloatSecsError| {
             raised(py, &Error::InvalidArgument { argument: format!("seconds = {}", seconds.unwrap_or_default()), reason: e.to_string() })
         };

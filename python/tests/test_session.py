@@ -137,14 +137,15 @@ def test_runs_are_cancelled_and_limited_in_time(model, x):
     with pytest.raises(stridewise.Cancelled):
         session.run(x)
     token.reset()
-    for limit in (1e-9, 0.0):
+    for limit in (1e-9, 0.0, -1e-9, -1.0, float("-inf")):
         session.set_time_limit(limit)
         with pytest.raises(TimeoutError, match="limit"):
             session.run(x)
     session.set_time_limit(None)
     session.run(x)
-    with pytest.raises(stridewise.ArgumentError, match="seconds"):
-        session.set_time_limit(-1.0)
+    with pytest.raises(stridewise.ArgumentError, match="seconds = NaN"):
+        session.set_time_limit(float("nan"))
+    session.run(x)
 
 
 def test_explain_profile_and_compare(model, x):

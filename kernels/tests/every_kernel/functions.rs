@@ -1,5 +1,6 @@
 //! Problems for the kernels of functions and what belongs to them.
 
+use super::harness::functions::{self, erf};
 use super::harness::{Guarded, buffer_of, dense_of, for_each, noise};
 use super::{blocked, count_problem};
 use stridewise_kernels::blocked::{Channels, Resample};
@@ -75,16 +76,6 @@ pub(super) fn unary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     output.to_vec()
 }
 
-/// The error function of a small number, by its series.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum) = (x, x);
-    for n in 1..60 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
-}
-
 pub(super) fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     let function = *Binary::ALL.iter().find(|f| testing::binary_name(**f) == function_of(kernel)).expect("a function of this name");
     let (mut a, mut b) = (noise(10, 37), noise(11, 37));
@@ -93,41 +84,8 @@ pub(super) fn binary(table: &'static KernelTable, kernel: &Kernel) -> Vec<f32> {
     let op = Combine::new(function, &[37], &[37], Unary::Identity, table).unwrap();
     op.run(&Inline, &Guarded::of(&a), &Guarded::of(&b), &mut output).unwrap();
     count_problem();
-    let truth = |t: bool| f32::from(u8::from(t));
     for ((&a, &b), &y) in a.iter().zip(&b).zip(&*output) {
-        let plain = match function {
-            Binary::Add => a + b,
-            Binary::Sub => a - b,
-            Binary::Mul => a * b,
-            Binary::Div => a / b,
-            Binary::Min => a.min(b),
-            Binary::Max => a.max(b),
-            Binary::Pow => f64::from(a).powf(f64::from(b)) as f32,
-            Binary::PRelu => {
-                if a < 0.0 {
-                    a * b
-                } else {
-                    a
-                }
-            }
-            Binary::Mod => {
-                if a % b != 0.0 && (a < 0.0) != (b < 0.0) {
-                    a % b + b
-                } else {
-                    a % b
-                }
-            }
-            Binary::Fmod => a % b,
-            Binary::Equal => truth(a == b),
-            Binary::Less => truth(a < b),
-            Binary::LessOrEqual => truth(a <= b),
-            Binary::Greater => truth(a > b),
-            Binary::GreaterOrEqual => truth(a >= b),
-            Binary::And => truth(a != 0.0 && b != 0.0),
-            Binary::Or => truth(a != 0.0 || b != 0.0),
-            Binary::Xor => truth((a != 0.0) != (b != 0.0)),
-            other => panic!("{other:?} has no definition here"),
-        };
+        let plain = functions::binary(function, a, b);
         assert!(y == plain || (y.is_nan() && plain.is_nan()), "{}: {y} of {a} and {b}, not {plain}", kernel.name);
     }
     output.to_vec()

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 mod fences;
+pub mod functions;
 pub mod halves;
 
 #[allow(unused_imports)]
