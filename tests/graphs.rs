@@ -76,6 +76,25 @@ fn inputs_that_are_missing_unknown_double_or_misshaped_are_named() {
     assert!(session.run_named(&[("a", a.view()), ("b", b.view())]).is_ok());
 }
 
+/// What steps read as the caller gives it is not copied, and what is written in place is not the caller's.
+#[test]
+fn an_input_is_copied_only_where_it_is_an_output_too() {
+    let x = random(&[2, 800], 5);
+    let negated: Vec<f32> = x.as_slice().iter().map(|value| -value).collect();
+    for buffers in [1, 2] {
+        let mut graph = Graph::without_inputs("negated");
+        let input = graph.add_input("x", vec![Dim::Fixed(2), Dim::Fixed(800)]).unwrap();
+        let output = graph.add("y", Op::Tensor(TensorOp::Map(Unary::Neg)), &[input]).unwrap();
+        graph.set_outputs(&[output, input][..buffers]);
+        let mut session = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap();
+        assert_eq!(session.arena_bytes(), buffers * 1600 * size_of::<f32>());
+        let outputs = session.run_named(&[("x", x.view())]).unwrap();
+        assert_eq!(outputs[0].1.as_slice(), negated);
+        assert_eq!(x, random(&[2, 800], 5));
+        assert!(outputs[1..].iter().all(|(_, again)| *again == x));
+    }
+}
+
 /// A graph over one input of random numbers; with `blocked` there is an op in front that leaves them in NCHW16c.
 fn single(dims: &[usize], blocked: bool, build: &dyn Fn(&mut Graph, ValueId) -> ValueId) -> Graph {
     let mut graph = Graph::without_inputs("test");

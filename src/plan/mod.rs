@@ -37,7 +37,7 @@ use stridewise_kernels::{AlignedBuffer, ConvProblem, Executor, Geometry, KernelT
 /// Where an input goes, or an output is found.
 pub(crate) struct Port {
     pub shape: Shape,
-    /// Nowhere if it has no elements.
+    /// Nowhere if it has no elements. An input that steps read as it is given goes to itself.
     pub place: Option<(Source, Geometry)>,
 }
 
@@ -108,7 +108,7 @@ impl Plan {
             offset..offset + schedule.buffers[buffer].len()
         };
         let source = |operand: &Operand| match *operand {
-            Operand::Buffer(buffer) => Source::Arena(place(buffer)),
+            Operand::Buffer(buffer) => schedule.caller_input(buffer).map_or_else(|| Source::Arena(place(buffer)), Source::Input),
             Operand::Constant(constant) => Source::Constant(constant),
             Operand::Packed => Source::Packed,
         };

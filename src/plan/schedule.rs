@@ -108,6 +108,14 @@ impl Schedule {
 }
 
 impl Schedule {
+    /// The input that a buffer would be a mere copy of: calls read the caller's tensor itself. What is an output, too, is copied.
+    pub fn caller_input(&self, buffer: usize) -> Option<usize> {
+        let geometry = self.buffers[buffer];
+        let as_given = geometry.layout() == Layout::Nchw && geometry.halo() == Halo::NONE;
+        let index = self.inputs.iter().position(|input| *input == Some(buffer)).filter(|_| as_given)?;
+        (!self.outputs.contains(&Some(Operand::Buffer(buffer)))).then_some(index)
+    }
+
     /// The geometry of what a call reads; what its kernel holds already has none.
     pub fn geometry(&self, operand: &Operand) -> Option<Geometry> {
         match *operand {
@@ -319,7 +327,8 @@ impl Schedule {
         // All inputs are there from the beginning, read or not.
         for &buffer in self.inputs.iter().flatten() {
             slots[buffer] = lifetimes.len();
-            lifetimes.push(Lifetime { len: self.buffers[buffer].len(), first: 0, last: last_use[buffer] });
+            let len = if self.caller_input(buffer).is_some() { 0 } else { self.buffers[buffer].len() };
+            lifetimes.push(Lifetime { len, first: 0, last: last_use[buffer] });
         }
         for index in 0..self.calls.len() {
             let (now, call) = (index + 1, &self.calls[index]);
@@ -328,7 +337,8 @@ impl Schedule {
                 Some(&Operand::Buffer(buffer)) => {
                     let alone = call.inputs.iter().filter(|o| **o == Operand::Buffer(buffer)).count() == 1;
                     let fits = self.buffers[buffer] == self.buffers[output] && self.parts[buffer].is_none();
-                    (alone && fits && last_use[buffer] == now).then_some((place, buffer))
+                    let ours = self.caller_input(buffer).is_none();
+                    (alone && fits && ours && last_use[buffer] == now).then_some((place, buffer))
                 }
                 _ => None,
             });

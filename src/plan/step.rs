@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::graph::dense::DenseKernel;
 use crate::graph::{Activation, ValueId};
-use crate::tensor::Shape;
+use crate::tensor::{Shape, TensorView};
 use std::ops::Range;
 use stridewise_kernels::bf16::Bf16Conversion;
 use stridewise_kernels::blocked::{Channels, Combine, Depth, InstanceNorm, Lrn, Map, Resample, Window};
@@ -75,6 +75,8 @@ impl Compute {
 pub(crate) enum Source {
     /// A part of the arena.
     Arena(Range<usize>),
+    /// The tensor that the caller gives for one of the inputs.
+    Input(usize),
     /// One of the plan's constants.
     Constant(usize),
     /// What the kernel holds already.
@@ -199,14 +201,22 @@ impl StepInfo {
 const FEW: usize = 64;
 
 impl Step {
-    /// Runs the step on the arena.
-    pub fn run(&self, executor: &dyn Executor, arena: &mut [f32], constants: &[AlignedBuffer], scratch: &mut [f32]) -> Result<()> {
+    /// Runs the step on the arena; `given` are the caller's inputs.
+    pub fn run(
+        &self,
+        executor: &dyn Executor,
+        given: &[TensorView<'_, f32>],
+        arena: &mut [f32],
+        constants: &[AlignedBuffer],
+        scratch: &mut [f32],
+    ) -> Result<()> {
         let (before, output, after) = split(arena, &self.output)?;
         // A value that is not the output lies entirely on one side of it: the arena never overlaps values that live together.
         let input = |index: usize| -> Result<&[f32]> {
             let slice = match self.inputs.get(index).ok_or_else(|| self.corrupt())? {
                 Source::Packed => return Ok(&[]),
                 Source::Constant(constant) => constants.get(*constant).map(|buffer| &buffer[..]),
+                Source::Input(index) => given.get(*index).map(|tensor| tensor.as_slice()),
                 Source::Arena(range) => match range.start.checked_sub(self.output.end) {
                     Some(start) => after.get(start..start + range.len()),
                     None => before.get(range.clone()),

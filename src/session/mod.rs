@@ -238,7 +238,7 @@ impl Session {
         observe(None)?;
         for step in &self.plan.steps {
             watch.check(&step.info.name)?;
-            step.run(executor, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
+            step.run(executor, inputs, &mut self.arena, &self.plan.constants, &mut self.scratch)?;
             observe(Some((step, &self.arena)))?;
         }
         for (port, output) in self.plan.outputs.iter().zip(outputs) {
@@ -246,7 +246,7 @@ impl Session {
             let from = match source {
                 Source::Arena(place) => &self.arena[place.clone()],
                 Source::Constant(constant) => &self.plan.constants[*constant][..],
-                Source::Packed => &[],
+                Source::Input(_) | Source::Packed => &[],
             };
             layout::to_nchw(executor, from, geometry, output.as_mut_slice())?;
         }
