@@ -552,6 +552,8 @@ impl Conv {
             scales: std::ptr::null(),
             ahead: std::ptr::null(),
             ahead_lines: 0,
+            ahead_stride: 0,
+            ahead_step: 0,
             sums: sums.0.as_mut_ptr(),
             begins: true,
             ends: true,

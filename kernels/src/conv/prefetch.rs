@@ -4,6 +4,10 @@
 //! All weights of a network, in the order in which a thread reads them, are one stream. Each convolution asks for a part of the
 //! stream that begins some way ahead of its own place: far enough for the memory to answer, and so near that what was fetched is
 //! still in the level-2 cache. The distance grows only ahead of layers that read more than the memory gives in their time.
+//!
+//! The lines that a register tile asks for lie one behind the other, but are not asked for in this order: they are cut into stretches,
+//! as many as a segment has lines to ask for, and each segment asks for the next line of every stretch. From several pages at once a
+//! core gets half as much again as from one: the prefetchers of the level-2 cache work within a page each.
 
 use super::tile::TileArgs;
 use super::{BLOCK, Conv, PackedWeights};
@@ -14,9 +18,12 @@ use std::sync::Arc;
 /// Cache lines of the stream between what is read and what is asked for (256 KiB).
 const DISTANCE: usize = 4096;
 
-/// Most cache lines that are asked for during a segment: some hundred cycles of a tile of dot products, where a processor has AMX. For
+/// Most cache lines that are asked for during a segment: a hundred cycles of tiles of dot products, where a processor has AMX. For
 /// vectors of f32, which take longer, ten are enough and more do no harm.
-const MAX_LINES: usize = 32;
+const MAX_LINES: usize = 64;
+
+/// Lines of the shortest stretch. Of shorter ones several would lie in a page, which the hardware does not take for sequences.
+const SHORTEST_STRETCH: usize = 32;
 
 /// What a convolution asks for: a list for each of its shares.
 pub(super) struct Ahead(Vec<Vec<Piece>>);
@@ -140,6 +147,10 @@ impl Prefetcher<'_> {
         self.wait = self.period - 1;
         args.ahead = piece.weights.data()[piece.elements.start + self.taken..].as_ptr();
         args.ahead_lines = self.per_segment;
+        (args.ahead_stride, args.ahead_step) = match args.segment_count {
+            SHORTEST_STRETCH.. => (args.segment_count * BLOCK, BLOCK),
+            _ => (BLOCK, self.per_segment * BLOCK),
+        };
         let lines = self.per_segment * args.segment_count;
         self.left = self.left.saturating_sub(lines);
         self.taken += lines * BLOCK;

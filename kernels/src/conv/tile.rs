@@ -161,6 +161,10 @@ pub(crate) struct TileArgs {
     pub ahead: *const f32,
     /// How many of them in each segment.
     pub ahead_lines: usize,
+    /// Elements from one of a segment's lines to the next,
+    pub ahead_stride: usize,
+    /// and from the first of a segment to that of the next segment.
+    pub ahead_step: usize,
     /// `P · B · 16` elements for chunk sums.
     pub sums: *mut f32,
     /// Whether K begins with these segments. If not, the sums of what came before are in `sums`.
@@ -282,10 +286,10 @@ pub(crate) unsafe fn conv_tile<A: Products, const P: usize, const B: usize>(args
                     for p in 0..P {
                         A::prefetch(origins[p].wrapping_add(ahead));
                     }
-                    for _ in 0..args.ahead_lines {
-                        A::prefetch_far(line);
-                        line = line.wrapping_add(16);
+                    for i in 0..args.ahead_lines {
+                        A::prefetch_far(line.wrapping_add(i * args.ahead_stride));
                     }
+                    line = line.wrapping_add(args.ahead_step);
                     if segment < full {
                         for k in 0..16 {
                             step::<A, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);

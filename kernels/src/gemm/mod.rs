@@ -208,6 +208,8 @@ impl Gemm {
                             scales: std::ptr::null(),
                             ahead: std::ptr::null(),
                             ahead_lines: 0,
+                            ahead_stride: 0,
+                            ahead_step: 0,
                             sums: tail.as_mut_ptr(),
                             begins: step == 0,
                             ends: step + depth == self.depth(),

@@ -124,6 +124,9 @@ struct Run {
     sums_run: usize,
     /// Whether they begin with zero, and not with what is there.
     begins: usize,
+    /// From a line of a segment to the next, and from a segment's first to the next's.
+    ahead_stride: usize,
+    ahead_step: usize,
 }
 
 /// The sums of one or two runs of pixels and one or two blocks of output channels. `""` in brackets stands for a second block, a second run,
@@ -177,11 +180,13 @@ macro_rules! multiply {
             "mov {b}, [{run} + 72]",
             "test {b}, {b}",
             "jz 4f",
+            "mov {a}, {ahead}",
             "3:",
-            "prefetcht1 [{ahead}]",
-            "add {ahead}, 64",
+            "prefetcht1 [{a}]",
+            "add {a}, [{run} + 112]",
             "dec {b}",
             "jnz 3b",
+            "add {ahead}, [{run} + 120]",
             "4:",
             "add {weights}, [{run} + 56]",
             "add {segment}, 8",
@@ -256,7 +261,9 @@ unsafe fn sum<const B: usize>(args: &TileArgs, multiply: unsafe fn(&Run, usize, 
     const WORD: usize = size_of::<f32>();
     let pixels = args.runs[0] + args.runs[1];
     let runs = if args.runs[1] == 0 { 1 } else { 2 };
+    let mut asked = 0;
     for first in (0..B).step_by(2) {
+        let asks = args.ahead_lines * (first + 2).min(B) / B - asked;
         // SAFETY: TileFn's contract; blocks that are there.
         unsafe {
             let run = Run {
@@ -267,19 +274,22 @@ unsafe fn sum<const B: usize>(args: &TileArgs, multiply: unsafe fn(&Run, usize, 
                 weights: args.weights.add(first * BLOCK),
                 weight_stride: B * BLOCK * WORD,
                 weight_segment: args.run * B * BLOCK * WORD,
-                ahead: args.ahead,
-                ahead_lines: if first == 0 { args.ahead_lines } else { 0 },
+                ahead: args.ahead.wrapping_add(asked * args.ahead_stride),
+                ahead_lines: asks,
                 sums: args.sums.add(first * pixels * BLOCK),
                 sums_block: pixels * BLOCK * WORD,
                 sums_run: args.runs[0] * BLOCK * WORD,
                 begins: usize::from(args.begins),
+                ahead_stride: args.ahead_stride * WORD,
+                ahead_step: args.ahead_step * WORD,
             };
             multiply(&run, runs, (B - first).min(2));
         }
+        asked += asks;
     }
 }
 
-const _: () = assert!(std::mem::offset_of!(Run, begins) == 104, "the instructions name the fields by their places");
+const _: () = assert!(std::mem::offset_of!(Run, ahead_step) == 120, "the instructions name the fields by their places");
 
 /// Multiplies a tile of the same word everywhere by itself, `rounds` times, into four tiles of sums that do not wait for each other.
 macro_rules! chain {

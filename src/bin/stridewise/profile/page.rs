@@ -55,7 +55,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     ));
     if let Some(memory) = &report.memory {
         let text = format!(
-            "{:.1} GB/s: {} reading a buffer of {} MiB, larger than the caches, from end to end; best of {} passes",
+            "{:.1} GB/s: {} reading a buffer of {} MiB, larger than the caches, eight pages at a time; best of {} passes",
             memory.bytes_per_second / 1e9,
             count(memory.threads, "thread"),
             grouped(memory.buffer_bytes as u64 >> 20),
