@@ -6,6 +6,8 @@ use crate::simd::F32x16;
 use crate::{Error, Isa, KernelTable};
 use std::hint::black_box;
 use std::sync::OnceLock;
+#[cfg(feature = "int8")]
+use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::Instant;
 
 /// The f32 FMA rate of one core with this instruction set's vectors, in FLOP/s: the best of several short runs (about 60 ms).
@@ -147,22 +149,26 @@ pub(crate) unsafe fn dot_chain<I: crate::int8::Int8, const C: usize>(rounds: u64
     unsafe {
         let words = black_box([0x0102_0304i32; 16]);
         let (column, x) = (I::column(words.as_ptr()), I::spread(words.as_ptr()));
+        let x = black_box(&x);
+        let mut sums = black_box(std::array::from_fn::<_, C, _>(|i| [i as i32; 16]));
         let mut acc = [I::zero(); C];
-        for (i, a) in acc.iter_mut().enumerate() {
-            *a = I::load_sums(black_box([i as i32; 16]).as_ptr());
+        for (a, sums) in acc.iter_mut().zip(&sums) {
+            *a = I::load_sums(sums.as_ptr());
         }
         for _ in 0..rounds {
             for a in &mut acc {
-                *a = I::multiply_add(column, x, *a);
+                // Another word, for all that the compiler knows: it otherwise takes the products once, and sums are what is timed.
+                if !I::FUSED {
+                    compiler_fence(Ordering::SeqCst);
+                }
+                *a = I::multiply_add(column, *x, *a);
             }
         }
-        let mut total = acc[0];
-        for a in &acc[1..] {
-            total = I::add_sums(total, *a);
+        // Each to memory, and that opaque: of plain Rust the compiler otherwise adds up single numbers.
+        for (a, sums) in acc.iter().zip(&mut sums) {
+            I::store_sums(*a, sums.as_mut_ptr());
         }
-        let mut sums = [0i32; 16];
-        I::store_sums(total, sums.as_mut_ptr());
-        sums.iter().fold(0, |sum, s| sum.wrapping_add(*s))
+        black_box(sums).iter().flatten().fold(0, |sum, s| sum.wrapping_add(*s))
     }
 }
 

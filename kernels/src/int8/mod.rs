@@ -46,6 +46,8 @@ pub(crate) trait Int8: Copy {
     type Line: Copy;
     /// What [`Int8::multiply_add`] takes the unsigned bytes less of.
     const OFFSET: i32;
+    /// Whether [`Int8::multiply_add`] is instructions that multiply and add, which no compiler takes apart.
+    const FUSED: bool = false;
     /// No sums.
     unsafe fn zero() -> Self::Sums;
     /// Reads sixteen sums.

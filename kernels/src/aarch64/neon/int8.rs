@@ -170,6 +170,7 @@ macro_rules! lanes {
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Int8 for Dot {
     type Sums = Integers;
+    const FUSED: bool = true;
     lanes!();
     #[inline(always)]
     unsafe fn zero() -> Integers {

@@ -153,6 +153,7 @@ macro_rules! lanes {
 impl Int8 for Vnni {
     type Column = Integers;
     type Spread = __m256i;
+    const FUSED: bool = true;
     lanes!();
     #[inline(always)]
     unsafe fn column(p: *const i32) -> Integers {

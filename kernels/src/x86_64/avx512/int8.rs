@@ -132,6 +132,7 @@ macro_rules! lanes {
 impl Int8 for Vnni {
     type Column = __m512i;
     type Spread = __m512i;
+    const FUSED: bool = true;
     lanes!();
     #[inline(always)]
     unsafe fn column(p: *const i32) -> __m512i {
