@@ -251,6 +251,7 @@ impl DenseKernel {
     }
 
     /// The shape of the result.
+    #[cfg(feature = "onnx")]
     pub fn output_shape(&self) -> &[usize] {
         &self.shape
     }

@@ -1,7 +1,7 @@
 //! Shapes of all values for one input shape, and with them the validation of every node.
 
 use super::dense::{output_dims as dense_dims, table_bytes};
-use super::{Graph, Node, Op, PoolAttributes, TensorOp};
+use super::{Graph, Node, Op, PoolAttributes};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use stridewise_kernels::{ConvProblem, Isa, KernelTable};
@@ -55,15 +55,11 @@ impl Graph {
         Ok(shapes.into_iter().map(|s| s.unwrap_or(scalar)).collect())
     }
 
-    /// Bytes of the tables that the nodes' kernels will have for given shapes of the inputs.
+    /// Bytes of the tables that the nodes' kernels will have for the shapes of all values.
     ///
     /// # Errors
-    /// As [`Graph::infer_shapes_for`], and when they are more than a session may take; the error names the node.
-    pub(crate) fn table_bytes(&self, inputs: &[Shape], max_memory: usize) -> Result<usize> {
-        if !self.nodes.iter().any(|node| matches!(node.op, Op::Tensor(TensorOp::Resize { .. }))) {
-            return Ok(0);
-        }
-        let shapes = self.infer_shapes_for(inputs)?;
+    /// When they are more than a session may take; the error names the node.
+    pub(crate) fn table_bytes(&self, shapes: &[Shape], max_memory: usize) -> Result<usize> {
         let mut bytes = 0usize;
         for node in &self.nodes {
             let Op::Tensor(op) = &node.op else { continue };

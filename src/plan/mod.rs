@@ -93,6 +93,7 @@ impl Request<'_> {
 impl Plan {
     pub fn new(graph: &Graph, request: &Request<'_>, packed: &PackedCache) -> Result<Plan> {
         let shapes = graph.infer_shapes_for(&request.shapes)?;
+        let tables = graph.table_bytes(&shapes, request.max_memory)?;
         let forms = Forms::of(graph, &shapes, request)?;
         let mut schedule = Schedule::new(graph, &shapes, &forms)?;
         let (slots, lifetimes) = schedule.slots(|call| may_replace(graph, &forms, call));
@@ -101,7 +102,7 @@ impl Plan {
             requested: "more than the address space holds".into(),
             limit: format!("{} bytes", request.max_memory),
         })?;
-        check_memory(graph, &shapes, &forms, &schedule, request, arena)?;
+        check_memory(graph, &shapes, &forms, &schedule, request, [arena, tables])?;
 
         let place = |buffer: usize| {
             let offset = offsets[slots[buffer]] + schedule.parts[buffer].map_or(0, |(_, offset)| offset);
@@ -152,7 +153,7 @@ impl Plan {
         }
         plan.prefetch_weights();
         // Scratch depends on the algorithms' tiles, so it is known only now; nothing of it is allocated yet.
-        within_limit(graph, request, plan.memory().saturating_add(plan.weight_bytes))?;
+        within_limit(graph, request, plan.memory().saturating_add(plan.weight_bytes).saturating_add(tables))?;
         Ok(plan)
     }
 
@@ -193,10 +194,17 @@ fn may_replace(graph: &Graph, forms: &Forms, call: &Call) -> Option<usize> {
     }
 }
 
-/// Holds arena, constants and packed weights against the limit, before anything is allocated.
-fn check_memory(graph: &Graph, shapes: &[Shape], forms: &Forms, schedule: &Schedule, request: &Request<'_>, arena: usize) -> Result<()> {
+/// Holds arena, in elements, tables, in bytes, constants and packed weights against the limit, before anything is allocated.
+fn check_memory(
+    graph: &Graph,
+    shapes: &[Shape],
+    forms: &Forms,
+    schedule: &Schedule,
+    request: &Request<'_>,
+    [arena, tables]: [usize; 2],
+) -> Result<()> {
     let constants = schedule.constants.iter().fold(arena, |sum, constant| sum.saturating_add(constant.geometry.len()));
-    let mut bytes = constants.saturating_mul(size_of::<f32>());
+    let mut bytes = constants.saturating_mul(size_of::<f32>()).saturating_add(tables);
     for call in &schedule.calls {
         let Some(index) = call.node else { continue };
         let node = &graph.nodes()[index];
@@ -221,7 +229,7 @@ fn within_limit(graph: &Graph, request: &Request<'_>, bytes: usize) -> Result<()
         return Ok(());
     }
     Err(Error::TooLarge {
-        what: format!("memory for {} (activations, scratch and packed weights)", described(graph, request)),
+        what: format!("memory for {} (activations, scratch, packed weights and tables)", described(graph, request)),
         requested: format!("{bytes} bytes"),
         limit: format!("{} bytes (SessionOptions::max_memory)", request.max_memory),
     })

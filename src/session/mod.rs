@@ -122,17 +122,15 @@ impl Session {
             Threads::Pool(pool) => pool.clone(),
         };
         pool.check_process()?;
-        let numerics = options.numerics;
+        let (numerics, max_memory) = (options.numerics, options.max_memory);
         let shapes = model.input_shapes(options.batch, options.size, &options.shapes)?;
         let graph = model.graph_for(&shapes)?;
-        let max_memory = options.max_memory - graph.table_bytes(&shapes, options.max_memory)?;
         let arithmetic = model.arithmetic(options.precision, &graph, table)?;
         let request = Request { shapes, table, numerics, arithmetic, preference, executor: &pool, max_memory };
         let plan = Plan::new(&graph, &request, packed)?;
         let [arena, scratch] = buffers(&plan)?;
         let (model, tuning, limits) = (model.clone(), options.tuning.clone(), Limits::default());
         let precision = if matches!(request.arithmetic, Arithmetic::Int8(_)) { Precision::Int8 } else { options.precision };
-        let max_memory = options.max_memory;
         Ok(Session { model, graph, pool, table, numerics, precision, tuning, max_memory, plan, arena, scratch, limits })
     }
 
@@ -327,7 +325,7 @@ impl Session {
             arithmetic: self.model.arithmetic(self.precision, &graph, self.table)?,
             preference: self.tuning.as_deref().map_or(Preference::Rules, Preference::Tuned),
             executor: &self.pool,
-            max_memory: self.max_memory - graph.table_bytes(shapes, self.max_memory)?,
+            max_memory: self.max_memory,
         };
         let plan = Plan::new(&graph, &request, self.model.packed())?;
         let [arena, scratch] = buffers(&plan)?;
