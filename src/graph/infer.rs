@@ -239,8 +239,7 @@ fn pooled(node: &Node, pool: &PoolAttributes, axis: usize, size: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::TensorOp;
-    use crate::graph::{Activation, ConvAttributes};
+    use crate::graph::{Activation, ConvAttributes, TensorOp};
     use stridewise_kernels::resize::{Coordinates, Interpolation, Rule};
 
     fn conv(dims: &[usize], attributes: ConvAttributes) -> Op {
