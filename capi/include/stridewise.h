@@ -179,7 +179,7 @@ typedef struct {
   uint32_t numerics;
   // One of `StridewisePrecision`.
   uint32_t precision;
-  // Most bytes of activations, scratch and packed weights together; 0 for 8 GiB.
+  // Most bytes of activations, scratch, packed weights and tables together; 0 for 8 GiB.
   size_t max_memory;
   // Images in a batch; 0 for 1.
   size_t batch;

@@ -52,7 +52,7 @@ pub struct SessionOptions {
     pub numerics: u32,
     /// One of `StridewisePrecision`.
     pub precision: u32,
-    /// Most bytes of activations, scratch and packed weights together; 0 for 8 GiB.
+    /// Most bytes of activations, scratch, packed weights and tables together; 0 for 8 GiB.
     pub max_memory: usize,
     /// Images in a batch; 0 for 1.
     pub batch: usize,

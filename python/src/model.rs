@@ -84,7 +84,7 @@ impl Model {
     /// shapes: a mapping of inputs' names to the shapes that are planned at first, where batch and size do not say it all.
     /// tuning: the path of a file of measured times that `stridewise tune` wrote, by which algorithms are chosen. Results are then no
     ///     longer the same for every number of threads and on every machine.
-    /// max_memory: most bytes of activations, scratch and packed weights together.
+    /// max_memory: most bytes of activations, scratch, packed weights and tables together.
     #[pyo3(signature = (
         *, threads=None, isa=None, numerics="fast", precision="f32", batch=1, size=None, shapes=None, tuning=None, max_memory=None
     ))]
