@@ -11,6 +11,8 @@ use crate::simd::F32x16;
 pub(crate) trait Stored {
     /// Sixteen floats.
     type Vector: F32x16;
+    /// Words that sixteen values take.
+    const WORDS: usize;
     /// Reads sixteen values.
     unsafe fn read(p: *const f32) -> Self::Vector;
     /// Writes sixteen values.
@@ -19,6 +21,7 @@ pub(crate) trait Stored {
 
 impl<V: F32x16> Stored for V {
     type Vector = V;
+    const WORDS: usize = 16;
     #[inline(always)]
     unsafe fn read(p: *const f32) -> V {
         // SAFETY: the trait's contract, which is that of the vector's.

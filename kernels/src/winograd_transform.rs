@@ -1,52 +1,58 @@
-//! The transforms of Winograd convolution over NCHW16c, one lane a channel: nothing is shuffled, every step is a sum, a
-//! difference or a multiply-add of whole vectors.
+//! The transforms of Winograd convolution over NCHW16c and NCHW32c, one lane a channel: nothing is shuffled, every step is a sum, a
+//! difference or a multiply-add of whole vectors. Of bf16, what is transformed is rounded again where it is stored to be multiplied;
+//! products come back as f32.
 //!
 //! F(4×4, 3×3) interpolates at 0, ±√2/2, ±√2, ∞: with points whose products are powers of √2 the transforms stay short, and
 //! the rounding error is half that of 0, ±1, ±2, ∞ (Alam, Anderson, Barabasz and Gregg, Winograd convolution for deep neural
 //! networks: efficient point selection, 2022). F(2×2, 3×3) interpolates at 0, ±1, ∞.
 
+use crate::BLOCK;
+use crate::row::Stored;
 use crate::simd::F32x16;
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::ops::Range;
 
-/// Reads a tile of M + 2 by M + 2 pixels of every block.
+/// Reads a tile of M + 2 by M + 2 pixels of every plane. Strides are in words.
 pub(crate) struct InputArgs {
-    /// The tile's first pixel in the first block.
+    /// The tile's first pixel in the first plane.
     pub input: *const f32,
     /// From a row to the next.
     pub row: usize,
-    /// From a block to the next.
+    /// From a plane to the next.
     pub plane: usize,
-    /// Blocks.
-    pub blocks: usize,
-    /// Where the first position of the first block goes; the blocks follow, 16 elements each.
+    /// Planes.
+    pub planes: usize,
+    /// Where the first position of the first plane goes; the planes follow, 16 words each.
     pub output: *mut f32,
     /// From a position to the next.
     pub position: usize,
 }
 
-/// Writes a tile of up to M by M pixels of every block.
+/// Writes a tile of up to M by M pixels of some blocks of 16 channels. Strides are in words.
 pub(crate) struct OutputArgs {
-    /// The first position of the first block; the blocks follow, 16 elements each.
+    /// The first position of block 0; the blocks follow, 16 elements each.
     pub input: *const f32,
     /// From a position to the next.
     pub position: usize,
-    /// Blocks.
-    pub blocks: usize,
-    /// 16 values a block.
+    /// The blocks that are written.
+    pub blocks: Range<usize>,
+    /// 16 values a block, from block 0 on.
     pub bias: *const f32,
-    /// The tile's first pixel in the first block of the residual, or null.
+    /// The tile's first pixel in the first plane of the residual, or null.
     pub residual: *const f32,
     /// From a row to the next in the residual.
     pub residual_row: usize,
-    /// From a block to the next in the residual.
+    /// From a plane to the next in the residual.
     pub residual_plane: usize,
     /// Bounds of the activation: −∞ and +∞ for none.
     pub clamp: (f32, f32),
-    /// The tile's first pixel in the first block.
+    /// Whether residual and output are f32, whatever the input was.
+    pub wide: bool,
+    /// The tile's first pixel in the first plane.
     pub output: *mut f32,
     /// From a row to the next in the output.
     pub row: usize,
-    /// From a block to the next in the output.
+    /// From a plane to the next in the output.
     pub plane: usize,
     /// Rows of the tile that are inside the image, at most M.
     pub rows: usize,
@@ -57,14 +63,14 @@ pub(crate) struct OutputArgs {
 /// An input transform.
 ///
 /// # Safety
-/// The processor has the instruction set; the tile of every block lies inside the buffer that `input` points into, and
-/// `output` is valid for `16 · blocks` elements at every position, which no other thread touches.
+/// The processor has the instruction set; the tile of every plane lies inside the buffer that `input` points into, and
+/// `output` is valid for `16 · planes` words at every position, which no other thread touches.
 pub(crate) type InputFn = unsafe fn(&InputArgs);
 
 /// An output transform with the epilogue.
 ///
 /// # Safety
-/// The processor has the instruction set; `input` is valid for `16 · blocks` elements at every position, `bias` for as many;
+/// The processor has the instruction set; `input` is valid for 16 elements of each block at every position, `bias` for as many;
 /// `rows` by `columns` pixels of every block lie inside the buffers that `residual` (unless null) and `output` point into,
 /// and no other thread touches those of `output`.
 pub(crate) type OutputFn = unsafe fn(&OutputArgs);
@@ -162,22 +168,29 @@ pub(crate) fn kernel_transform(inputs: usize, g: [f64; 3]) -> [f64; 6] {
     [g0, at(a, -1.5), at(-a, -1.5), at(b, 6.0), at(-b, 6.0), g2]
 }
 
-/// Bᵀ d B for the tile of every block.
+/// Where a block of 16 channels, stored as so many words, begins in a pixel, from where block 0 does.
+#[inline(always)]
+fn block_offset(block: usize, words: usize, plane: usize) -> usize {
+    let blocks = BLOCK / words;
+    block / blocks * plane + block % blocks * words
+}
+
+/// Bᵀ d B for the tile of every plane.
 ///
 /// # Safety
 /// As [`InputFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn input<V: F32x16, P: Points>(args: &InputArgs) {
+pub(crate) unsafe fn input<S: Stored, P: Points>(args: &InputArgs) {
     // SAFETY: the caller keeps InputFn's contract, which is that of every load and store below.
     unsafe {
-        for block in 0..args.blocks {
-            let source = args.input.add(block * args.plane);
-            let target = args.output.add(block * 16);
-            let mut rows = [[V::splat(0.0); 6]; 6];
+        for block in 0..args.planes * (BLOCK / S::WORDS) {
+            let source = args.input.add(block_offset(block, S::WORDS, args.plane));
+            let target = args.output.add(block * S::WORDS);
+            let mut rows = [[S::Vector::splat(0.0); 6]; 6];
             for x in 0..P::INPUTS {
-                let mut column = [V::splat(0.0); 6];
+                let mut column = [S::Vector::splat(0.0); 6];
                 for y in 0..P::INPUTS {
-                    column[y] = V::load(source.add(y * args.row + x * 16));
+                    column[y] = S::read(source.add(y * args.row + x * BLOCK));
                 }
                 let column = P::input(&column);
                 for y in 0..P::INPUTS {
@@ -187,7 +200,7 @@ pub(crate) unsafe fn input<V: F32x16, P: Points>(args: &InputArgs) {
             for y in 0..P::INPUTS {
                 let row = P::input(&rows[y]);
                 for x in 0..P::INPUTS {
-                    row[x].store(target.add((y * P::INPUTS + x) * args.position));
+                    S::write(row[x], target.add((y * P::INPUTS + x) * args.position));
                 }
             }
         }
@@ -199,18 +212,20 @@ pub(crate) unsafe fn input<V: F32x16, P: Points>(args: &InputArgs) {
 /// # Safety
 /// As [`OutputFn`] says.
 #[inline(always)]
-pub(crate) unsafe fn output<V: F32x16, P: Points>(args: &OutputArgs) {
+pub(crate) unsafe fn output<S: Stored, P: Points>(args: &OutputArgs) {
     // SAFETY: the caller keeps OutputFn's contract, which is that of every load and store below.
     unsafe {
-        let (low, high) = (V::splat(args.clamp.0), V::splat(args.clamp.1));
-        for block in 0..args.blocks {
-            let source = args.input.add(block * 16);
-            let bias = V::load(args.bias.add(block * 16));
-            let mut rows = [[V::splat(0.0); 6]; 4];
+        let (low, high) = (S::Vector::splat(args.clamp.0), S::Vector::splat(args.clamp.1));
+        let wide = args.wide || S::WORDS == BLOCK;
+        let words = if wide { BLOCK } else { S::WORDS };
+        for block in args.blocks.clone() {
+            let source = args.input.add(block * BLOCK);
+            let bias = S::Vector::load(args.bias.add(block * BLOCK));
+            let mut rows = [[S::Vector::splat(0.0); 6]; 4];
             for x in 0..P::INPUTS {
-                let mut column = [V::splat(0.0); 6];
+                let mut column = [S::Vector::splat(0.0); 6];
                 for y in 0..P::INPUTS {
-                    column[y] = V::load(source.add((y * P::INPUTS + x) * args.position));
+                    column[y] = S::Vector::load(source.add((y * P::INPUTS + x) * args.position));
                 }
                 let column = P::output(&column);
                 for y in 0..P::OUTPUTS {
@@ -223,17 +238,19 @@ pub(crate) unsafe fn output<V: F32x16, P: Points>(args: &OutputArgs) {
                     break;
                 }
                 let row = P::output(&rows[y]);
-                let target = args.output.add(block * args.plane + y * args.row);
-                let residual = args.residual.wrapping_add(block * args.residual_plane + y * args.residual_row);
+                let target = args.output.add(block_offset(block, words, args.plane) + y * args.row);
+                let residual = args.residual.wrapping_add(block_offset(block, words, args.residual_plane) + y * args.residual_row);
                 for x in 0..P::OUTPUTS {
                     if x >= args.columns {
                         break;
                     }
                     let mut value = row[x].add(bias);
                     if !args.residual.is_null() {
-                        value = value.add(V::load(residual.add(x * 16)));
+                        let residual = residual.add(x * BLOCK);
+                        value = value.add(if wide { S::Vector::load(residual) } else { S::read(residual) });
                     }
-                    value.at_least(low).at_most(high).store(target.add(x * 16));
+                    let value = value.at_least(low).at_most(high);
+                    if wide { value.store(target.add(x * BLOCK)) } else { S::write(value, target.add(x * BLOCK)) }
                 }
             }
         }

@@ -4,13 +4,13 @@
 
 mod harness;
 
-use harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of};
+use harness::halves::{assert_borders_are_zero as assert_halves_are_zero, half_buffer_of, halves_of, winograd_of_halves};
 use harness::{Guarded, Threads, assert_borders_are_zero, bits, buffer_of, dense_of, noise, part_of};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stridewise_kernels::bf16::{Bf16Conversion, Bf16Table, bf16_bits, bf16_value};
-use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual};
+use stridewise_kernels::conv::{Algorithm, Conv, PackedWeights, Residual, Winograd};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::pool::{Pool, Reduction, Windows};
 use stridewise_kernels::{ConvProblem, Geometry, Halo, Inline, KernelTable, Layout, layout, reference};
@@ -77,7 +77,8 @@ fn run(table: &'static Bf16Table, p: &ConvProblem, data: &Data, setup: Setup) ->
 
 /// All layouts and algorithms that a problem can be run with.
 fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
-    let algorithms = [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Grouped, Algorithm::Im2colGemm];
+    let algorithms =
+        [Algorithm::Direct, Algorithm::Depthwise, Algorithm::Grouped, Algorithm::Im2colGemm, Algorithm::Winograd(Winograd::F2)];
     let all = [Layout::Nchw32c, Layout::Nchw2c].into_iter().flat_map(|layout| algorithms.map(|a| (a, layout)));
     all.filter(|(algorithm, layout)| algorithm.check(p, *layout).is_ok()).collect()
 }
@@ -85,16 +86,32 @@ fn ways(p: &ConvProblem) -> Vec<(Algorithm, Layout)> {
 fn check(p: &ConvProblem) {
     let data = Data::new(p);
     let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
-    let exact = reference::convolution(p, &data.input, &data.weight, Some(&data.bias)).unwrap();
+    let direct = reference::convolution(p, &data.input, &data.weight, Some(&data.bias)).unwrap();
     let magnitude = reference::convolution(p, &absolute(&data.input), &absolute(&data.weight), Some(&absolute(&data.bias))).unwrap();
+    let direct = (direct, magnitude);
+    let transformed = Algorithm::Winograd(Winograd::F2)
+        .check(p, Layout::Nchw32c)
+        .ok()
+        .map(|()| winograd_of_halves(p, &data.input, &data.weight, &data.bias));
+    if let Some((values, _)) = &transformed {
+        // Rounded once more, they are still near the convolution.
+        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let error = squares(&mut values.iter().zip(&direct.0).map(|(a, b)| a - b));
+        let size = squares(&mut direct.1.iter().copied());
+        assert!(error <= size / 256.0, "{p}: {error} of {size}");
+    }
     let steps = (p.c / p.groups * p.kernel[0] * p.kernel[1]).min(1024 + 64) + 8;
     let unit = f64::from(f32::EPSILON) / 2.0;
     let none = (f32::NEG_INFINITY, f32::INFINITY);
     for (residual, wide, clamp, threads) in
         [(false, false, none, 1), (true, false, (0.0, f32::INFINITY), 2), (false, true, none, 3), (true, true, (-0.5, 0.75), 1)]
     {
-        let mut first: HashMap<(Layout, bool, Option<&str>), Vec<u32>> = HashMap::new();
+        let mut first: HashMap<_, Vec<u32>> = HashMap::new();
         for (algorithm, layout) in ways(p) {
+            let (exact, magnitude) = match &transformed {
+                Some(transformed) if matches!(algorithm, Algorithm::Winograd(_)) => transformed,
+                _ => &direct,
+            };
             for table in Bf16Table::all() {
                 let setup = Setup { algorithm, layout, threads, residual, wide, clamp };
                 let found = run(table, p, &data, setup);
@@ -107,14 +124,15 @@ fn check(p: &ConvProblem) {
                     let error = (f64::from(*value) - expected).abs();
                     assert!(error <= bound, "{p} on {table:?}, {setup:?}: output {i} is {value}, exactly {expected}");
                 }
-                // All algorithms give the same bits, but that of narrow groups, which adds up channel by channel; on all tables, where
+                // All algorithms give the same bits, but Winograd and that of narrow groups, which adds up channel by channel; on all tables, where
                 // each product is a fused multiply-add, else on each.
                 let own = table.has_dot_products().then(|| table.name());
                 if own.is_some() {
                     let other = run(table, p, &data, Setup { threads: 5, ..setup });
                     assert!(bits(&found) == bits(&other), "{p}, {setup:?}: other bits on 5 threads");
                 }
-                let other = first.entry((layout, algorithm == Algorithm::Grouped, own)).or_insert_with(|| bits(&found));
+                let another = [algorithm == Algorithm::Grouped, matches!(algorithm, Algorithm::Winograd(_))];
+                let other = first.entry((layout, another, own)).or_insert_with(|| bits(&found));
                 assert!(*other == bits(&found), "{p} on {table:?}, {setup:?}: not the bits of the first way");
             }
         }
@@ -127,6 +145,8 @@ const GRID: &[&str] = &[
     "n1c33h7w7o65k1",
     "n2c31h5w9o33k3p1",
     "n1c64h7w7o64k3p1",
+    "n3c17h6w5o49k3p2x1x0x3",
+    "n1c1h1w1o1k3p1",
     "n1c70h6w6o80k1s2",
     "n1c3h23w19o64k7s2p3",
     "n1c2h3w3o3k2p5",

@@ -64,14 +64,18 @@ pub(crate) enum Arithmetic {
     Int8(Arc<Quantization>),
 }
 
-/// Speeds of Winograd in f32, with its transforms, over direct f32: measured over ResNet-50's 3×3 convolutions (docs/src/performance.md).
-const WINOGRAD_F32: [(Winograd, f64); 2] = [(Winograd::F4, 2.2), (Winograd::F2, 1.6)];
-
-/// Whether a convolution is faster in f32 than in bf16, whose products come so many times as fast.
-fn stays_f32(algorithm: Algorithm, gain: f64) -> bool {
-    let winograd = WINOGRAD_F32.iter().find(|(variant, _)| algorithm == Algorithm::Winograd(*variant));
-    winograd.map_or(1.0, |(_, speed)| *speed) > gain
+/// Speeds of Winograd with its transforms over direct convolution in the same precision: measured over ResNet-50's 3×3 convolutions
+/// (docs/src/performance.md).
+fn speed(algorithm: Algorithm) -> f64 {
+    match algorithm {
+        Algorithm::Winograd(Winograd::F4) => 2.2,
+        Algorithm::Winograd(Winograd::F2) => 1.6,
+        _ => 1.0,
+    }
 }
+
+/// How much faster a convolution must be in f32 to stay there among others in bf16: its input and output are converted.
+const CONVERSIONS: f64 = 1.2;
 
 impl Forms {
     /// Narrows the forms of nodes and values that were decided for f32.
@@ -95,13 +99,14 @@ impl Forms {
             let narrow = match (&node.op, self.node[index]) {
                 (Op::Conv { .. } | Op::Gemm { .. }, form) => {
                     let Some(problem) = self.problem(graph, shapes, index)? else { continue };
-                    !stays_f32(algorithm::choose(&problem, form.layout(), request).algorithm, gain)
+                    let speed = |form: Form| speed(algorithm::choose(&problem, form.layout(), request).algorithm);
+                    speed(form) <= CONVERSIONS * gain * speed(halves(form))
                 }
                 (op, Form::Blocked) => is_pooling(op) || matches!(op, Op::Activation(_) | Op::Add(_) | Op::BatchNormalization { .. }),
                 _ => false,
             };
             if narrow {
-                self.node[index] = if self.node[index] == Form::Dense { Form::PlanesOfHalves } else { Form::Halves };
+                self.node[index] = halves(self.node[index]);
             }
         }
         Ok(())
@@ -163,6 +168,11 @@ impl Forms {
     pub(super) fn scale(&self, value: ValueId) -> Option<ActivationScale> {
         self.scales.get(value.0).copied().flatten()
     }
+}
+
+/// What holds in bf16 what a form holds in f32.
+fn halves(form: Form) -> Form {
+    if form == Form::Dense { Form::PlanesOfHalves } else { Form::Halves }
 }
 
 fn is_pooling(op: &Op) -> bool {

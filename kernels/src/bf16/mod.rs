@@ -80,6 +80,7 @@ pub(crate) struct Halves<B>(PhantomData<B>);
 
 impl<B: Bf16> Stored for Halves<B> {
     type Vector = B::Float;
+    const WORDS: usize = 8;
     #[inline(always)]
     unsafe fn read(p: *const f32) -> B::Float {
         // SAFETY: the trait's contract gives the instruction set and the pointer.

@@ -4,6 +4,7 @@ use crate::conv::grouped_row::{GROUPS, GroupedKernels, SHAPES};
 use crate::conv::tile::Tiles;
 use crate::row::{PoolFn, RowFn};
 use crate::table::{conv_entry, depthwise_entry, groups_entry};
+use crate::winograd_transform::{InputFn, OutputFn};
 use crate::{Error, Isa, Kernel, KernelTable};
 
 /// The kernels of bfloat16 of one instruction set.
@@ -15,6 +16,8 @@ pub struct Bf16Table {
     pub(crate) conv_tile: Tiles,
     /// Rows of depthwise convolutions and of narrow groups.
     pub(crate) grouped: GroupedKernels,
+    /// Transform of the input, transform of the output.
+    pub(crate) winograd_f2: (InputFn, OutputFn),
     pub(crate) pool_max: PoolFn,
     pub(crate) pool_mean: PoolFn,
     pub(crate) add: RowFn,
@@ -39,11 +42,14 @@ macro_rules! instantiate {
             use $crate::conv::grouped_row::{self, GroupedArgs};
             use $crate::conv::tile::{self, TileArgs};
             use $crate::row::{self, PoolArgs, RowArgs};
+            use $crate::winograd_transform::{self, F2, InputArgs, OutputArgs};
 
             $crate::table::instantiate!(@kernel [$(#[$features])?] conv_tile<P, B>(args: &TileArgs) = tile::conv_tile::<Halves<$bf16>, P, B>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] depthwise_any<>(args: &GroupedArgs) = grouped_row::any::<Halves<$bf16>>);
             $crate::table::instantiate!(@$depthwise [$(#[$features])?] Halves<$bf16>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] groups<G>(args: &GroupedArgs) = grouped_row::groups::<Halves<$bf16>, G>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_input<>(args: &InputArgs) = winograd_transform::input::<Halves<$bf16>, F2>);
+            $crate::table::instantiate!(@kernel [$(#[$features])?] winograd_f2_output<>(args: &OutputArgs) = winograd_transform::output::<Halves<$bf16>, F2>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_max<>(args: &PoolArgs) = row::pool_max::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] pool_mean<>(args: &PoolArgs) = row::pool_mean::<Halves<$bf16>>);
             $crate::table::instantiate!(@kernel [$(#[$features])?] add<>(args: &RowArgs) = row::add::<Halves<$bf16>>);
@@ -61,6 +67,7 @@ macro_rules! instantiate {
             dot_products: <$bf16 as $crate::bf16::Bf16>::DOT_PRODUCTS,
             conv_tile: $crate::conv::tile::Tiles::new(&[$($crate::table::by_pixels!($pixels, kernels::conv_tile, $blocks)),+]),
             grouped: $crate::table::grouped!(kernels, $depthwise),
+            winograd_f2: (kernels::winograd_f2_input, kernels::winograd_f2_output),
             pool_max: kernels::pool_max,
             pool_mean: kernels::pool_mean,
             add: kernels::add,
@@ -76,7 +83,8 @@ macro_rules! instantiate {
 pub(crate) use instantiate;
 
 /// Kernels that have no tile, in the order of their entries.
-const ROWS: [&str; 7] = ["bf16_pool_max", "bf16_pool_mean", "bf16_add", "bf16_clamp", "bf16_affine", "bf16_narrow", "bf16_widen"];
+const ROWS: [&str; 8] =
+    ["bf16_pool_max", "bf16_pool_mean", "bf16_add", "bf16_clamp", "bf16_affine", "bf16_narrow", "bf16_widen", "bf16_winograd_f2"];
 
 /// Place of the `index`-th of the kernels that have no tile.
 pub(crate) const fn row_entry(index: usize) -> usize {
@@ -151,6 +159,7 @@ impl Bf16Table {
             dot_products: _,
             conv_tile,
             grouped,
+            winograd_f2: _,
             pool_max: _,
             pool_mean: _,
             add: _,

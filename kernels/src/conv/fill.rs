@@ -2,6 +2,7 @@
 
 use super::WeightSource;
 use super::packed::{Data, OcTile, Order, PackedWeights};
+use super::winograd::Winograd;
 use crate::bf16::bf16_bits;
 use crate::parallel::{Executor, Parts, SharedPointer};
 use crate::{AlignedBuffer, BLOCK, Element, Error};
@@ -19,7 +20,9 @@ impl PackedWeights {
             if weight.len() != rows.len() {
                 return Err(Error::Length { what: "convolution weights", expected: rows.len(), found: weight.len() }.into());
             }
-            if rounds {
+            if let (true, Order::Winograd(variant)) = (rounds, packed.order) {
+                packed.fill_transformed_halves(weight, variant, tile, destinations);
+            } else if rounds {
                 let word = |at: [Option<usize>; 2]| cast(at.map(|at| at.map_or(0, |i| bf16_bits(weight[i]))));
                 packed.fill_words(tile, destinations[0], word);
             } else {
@@ -129,6 +132,27 @@ impl PackedWeights {
                 }
             }
             s += taps.len();
+        }
+    }
+
+    /// Packs a tile from the weights of its own output channels: each word has the transformed kernels of two input channels, rounded.
+    fn fill_transformed_halves(&self, weight: &[f32], variant: Winograd, tile: &OcTile, destinations: &mut [&mut [f32]]) {
+        let [c, oc] = self.channels;
+        let lanes = tile.blocks * BLOCK;
+        for lane in 0..lanes.min(oc - tile.first * BLOCK) {
+            let kernels = &weight[lane * c * 9..(lane + 1) * c * 9];
+            for (s, segment) in self.segments[tile.segments.clone()].iter().enumerate() {
+                let words = kernels.chunks(2 * 9).skip(segment.word).take(self.run);
+                for (place, pair) in ((s * self.run * lanes + lane)..).step_by(lanes).zip(words) {
+                    let mut transformed = [[0.0; 36]; 2];
+                    for (transformed, kernel) in transformed.iter_mut().zip(pair.chunks_exact(9)) {
+                        *transformed = variant.transform_kernel(kernel);
+                    }
+                    for (position, destination) in destinations.iter_mut().enumerate() {
+                        destination[place] = cast(transformed.map(|values| bf16_bits(values[position])));
+                    }
+                }
+            }
         }
     }
 

@@ -78,9 +78,11 @@ impl Algorithm {
             Algorithm::Direct | Algorithm::Im2colGemm => !layout.is_blocked() || !problem.is_depthwise(),
             Algorithm::Depthwise => layout.is_blocked() && problem.is_depthwise(),
             Algorithm::Grouped => layout.is_blocked() && grouped::width_index(problem).is_some(),
-            Algorithm::Winograd(_) => {
+            Algorithm::Winograd(variant) => {
                 let p = problem;
-                layout == Layout::Nchw16c && (p.kernel, p.stride, p.dilation, p.groups) == ([3, 3], [1, 1], [1, 1], 1)
+                // F(4×4) would lose too much in bf16.
+                let read = layout == Layout::Nchw16c || layout == Layout::Nchw32c && variant == Winograd::F2;
+                read && (p.kernel, p.stride, p.dilation, p.groups) == ([3, 3], [1, 1], [1, 1], 1)
             }
         };
         if fits {

@@ -379,12 +379,17 @@ impl PackedWeights {
     /// Register tiles, by blocks − 1, then pixels − 1.
     pub(super) fn conv_tile(&self) -> &'static [&'static [TileFn]] {
         let tiles = self.kernels.tiles();
-        tiles.by_runs.filter(|_| self.run > BLOCK).map_or(tiles.kernels, |by_runs| by_runs.others)
+        tiles.by_runs.filter(|_| !self.reads_by_runs()).map_or(tiles.kernels, |by_runs| by_runs.others)
     }
 
     /// What goes with the register tiles, where they read pixels by the run.
     pub(super) fn by_runs(&self) -> Option<ByRuns> {
-        self.kernels.tiles().by_runs.filter(|_| self.run <= BLOCK)
+        self.kernels.tiles().by_runs.filter(|_| self.reads_by_runs())
+    }
+
+    /// Whether register tiles that read pixels by the run can read these: segments are short enough, and their input is an image.
+    fn reads_by_runs(&self) -> bool {
+        self.run <= BLOCK && !matches!(self.order, Order::Winograd(_))
     }
 
     pub(super) fn isa(&self) -> Isa {

@@ -4,14 +4,14 @@
 //! For a strip of tiles, the input transform writes V `[position][tile][C]`, one GEMM a position multiplies it by the
 //! transformed weights into M `[position][tile][OC]`, and the output transform adds bias and residual and applies the
 //! activation. A strip is short enough for V and M to stay in cache. The GEMMs are the register tile of the direct
-//! convolution, the tiles of the strip being its pixels.
+//! convolution, the tiles of the strip being its pixels. Of an input of bf16, V and the weights are bf16 and M is f32.
 
-use super::packed::Kernels;
+use super::packed::{Kernels, OcTile};
 use super::prefetch::Prefetcher;
 use super::tile::{Epilogue, MAX_BLOCKS, PIXELS, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
-use crate::KernelTable;
-use crate::winograd_transform::{InputArgs, OutputArgs, kernel_transform};
+use crate::Element;
+use crate::winograd_transform::{InputArgs, InputFn, OutputArgs, OutputFn, kernel_transform};
 use std::ops::Range;
 
 /// Which of the two.
@@ -59,9 +59,9 @@ impl Winograd {
 /// more.
 const STRIP_ELEMENTS: usize = 512 * 1024;
 
-/// Channels of V and of M, padded to blocks.
+/// Words of a tile in V, whose planes of channels are whole, and in M, whose blocks are.
 fn widths(conv: &Conv) -> [usize; 2] {
-    [conv.problem.c.next_multiple_of(BLOCK), conv.problem.oc.next_multiple_of(BLOCK)]
+    [conv.input.planes() * BLOCK, conv.problem.oc.next_multiple_of(BLOCK)]
 }
 
 /// As many tiles as the strip may have; more where all the weights, which come again for every strip, are larger than that.
@@ -105,11 +105,13 @@ pub(super) fn run(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_tile
     }
 }
 
-/// The kernels of f32, which the weights were packed for: `Algorithm::check` lets no other element through.
-fn table(conv: &Conv) -> &'static KernelTable {
-    match conv.weights.kernels() {
-        Kernels::F32(table) => table,
-        Kernels::Bf16(_) | Kernels::Int8(_) => unreachable!("Winograd's weights are f32"),
+/// The transforms that go with the kernels which the weights were packed for.
+fn transforms(conv: &Conv, variant: Winograd) -> (InputFn, OutputFn) {
+    match (conv.weights.kernels(), variant) {
+        (Kernels::F32(table), Winograd::F2) => table.winograd_f2,
+        (Kernels::F32(table), Winograd::F4) => table.winograd_f4,
+        (Kernels::Bf16(table), Winograd::F2) => table.winograd_f2,
+        (Kernels::Bf16(_), Winograd::F4) | (Kernels::Int8(_), _) => unreachable!("`Algorithm::check` lets no such input through"),
     }
 }
 
@@ -123,10 +125,7 @@ fn place(conv: &Conv, variant: Winograd, tile: usize) -> (usize, usize, usize) {
 fn transform_input(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, tiles: Range<usize>, v: &mut [f32]) {
     let [c, _] = widths(conv);
     let count = tiles.len();
-    let kernel = match variant {
-        Winograd::F2 => table(conv).winograd_f2.0,
-        Winograd::F4 => table(conv).winograd_f4.0,
-    };
+    let (kernel, _) = transforms(conv, variant);
     let [top, left, _, _] = conv.problem.pads;
     for (index, tile) in tiles.enumerate() {
         let (n, y, x) = place(conv, variant, tile);
@@ -136,12 +135,12 @@ fn transform_input(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, tiles:
             input: buffers.input[origin..].as_ptr(),
             row: conv.input.row_stride(),
             plane: conv.input.plane_stride(),
-            blocks: c / BLOCK,
+            planes: c / BLOCK,
             output: v[index * c..].as_mut_ptr(),
             position: count * c,
         };
         // SAFETY: `Conv::new` checked that the halo holds the last tile and `Conv::run` the input's length; V has `count`
-        // tiles of C elements at each position, since a strip is no longer than `strip_tiles`.
+        // tiles of C words at each position, since a strip is no longer than `strip_tiles`.
         unsafe { kernel(&args) };
     }
 }
@@ -150,7 +149,7 @@ fn multiply(
     conv: &Conv,
     variant: Winograd,
     buffers: &Buffers<'_>,
-    oc_tiles: &[super::packed::OcTile],
+    oc_tiles: &[OcTile],
     prefetcher: &mut Prefetcher<'_>,
     v: &[f32],
     m: &mut [f32],
@@ -192,39 +191,30 @@ fn multiply(
     }
 }
 
-fn transform_output(
-    conv: &Conv,
-    variant: Winograd,
-    buffers: &Buffers<'_>,
-    oc_tiles: &[super::packed::OcTile],
-    tiles: Range<usize>,
-    m: &[f32],
-) {
+fn transform_output(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_tiles: &[OcTile], tiles: Range<usize>, m: &[f32]) {
     let [_, oc] = widths(conv);
     let (Some(first), Some(last)) = (oc_tiles.first(), oc_tiles.last()) else { return };
     let count = tiles.len();
-    let kernel = match variant {
-        Winograd::F2 => table(conv).winograd_f2.1,
-        Winograd::F4 => table(conv).winograd_f4.1,
-    };
+    let (_, kernel) = transforms(conv, variant);
     let [oh, ow] = conv.output_size;
     let residual = buffers.residual_geometry;
     for (index, tile) in tiles.enumerate() {
         let (n, y, x) = place(conv, variant, tile);
         let args = OutputArgs {
-            input: m[index * oc + first.first * BLOCK..].as_ptr(),
+            input: m[index * oc..].as_ptr(),
             position: count * oc,
-            blocks: last.first + last.blocks - first.first,
-            bias: conv.weights.bias()[first.first * BLOCK..].as_ptr(),
+            blocks: first.first..last.first + last.blocks,
+            bias: conv.weights.bias().as_ptr(),
             residual: if buffers.residual.is_null() {
                 buffers.residual
             } else {
-                buffers.residual.wrapping_add(residual.offset(n, first.first, y, x))
+                buffers.residual.wrapping_add(residual.offset(n, 0, y, x))
             },
             residual_row: residual.row_stride(),
             residual_plane: residual.plane_stride(),
             clamp: conv.epilogue.clamp,
-            output: buffers.output.wrapping_add(conv.output.offset(n, first.first, y, x)),
+            wide: conv.output.layout.element() == Element::F32,
+            output: buffers.output.wrapping_add(conv.output.offset(n, 0, y, x)),
             row: conv.output.row_stride(),
             plane: conv.output.plane_stride(),
             rows: variant.outputs().min(oh - y),
@@ -234,8 +224,8 @@ fn transform_output(
         // are cut to the image; `Conv::run` checked the lengths of residual and output and gives each thread other tiles.
         unsafe { kernel(&args) };
         if let Some(then) = &conv.then {
-            for (block, row) in (0..args.blocks).flat_map(|block| (0..args.rows).map(move |row| (block, row))) {
-                let outputs = args.output.wrapping_add(block * args.plane + row * args.row);
+            for (block, row) in args.blocks.clone().flat_map(|block| (0..args.rows).map(move |row| (block, row))) {
+                let outputs = args.output.wrapping_add(conv.output.block_offset(block) + row * args.row);
                 // SAFETY: as above; these outputs were just written.
                 unsafe { then.apply(outputs, args.columns * BLOCK) };
             }

@@ -5,6 +5,7 @@ use crate::Kernel;
 use crate::bf16::{Bf16Table, row_entry};
 use crate::conv::tile::Tiles;
 use crate::row::{PoolArgs, RowArgs};
+use crate::winograd_transform::{InputArgs, OutputArgs};
 
 shims!(Bf16Table, 6, conv_tile.kernels);
 
@@ -39,6 +40,14 @@ impl<const SLOT: usize> Shims<SLOT> {
         unsafe { (Self::called(row_entry(6)).widen)(args) }
     }
 
+    unsafe fn winograd_f2_input(args: &InputArgs) {
+        unsafe { (Self::called(row_entry(7)).winograd_f2.0)(args) }
+    }
+
+    unsafe fn winograd_f2_output(args: &OutputArgs) {
+        unsafe { (Self::called(row_entry(7)).winograd_f2.1)(args) }
+    }
+
     fn table(original: &Bf16Table) -> Bf16Table {
         Bf16Table {
             isa: original.isa,
@@ -46,6 +55,7 @@ impl<const SLOT: usize> Shims<SLOT> {
             dot_products: original.dot_products,
             conv_tile: Tiles { kernels: cut(&Self::TILES, original.conv_tile.kernels), ..original.conv_tile },
             grouped: Self::grouped(&original.grouped),
+            winograd_f2: (Self::winograd_f2_input, Self::winograd_f2_output),
             pool_max: Self::pool_max,
             pool_mean: Self::pool_mean,
             add: Self::add,
