@@ -502,16 +502,34 @@ impl Conv {
         self.problem.n * oh * ow
     }
 
-    /// The split whose largest share is smallest; among equals the one that reads fewer bytes twice.
+    /// The split whose largest share takes least time: register tiles, and words that come from further away than the thread's own cache.
+    /// Those are its weights and, where several threads have tiles of OC, what other threads have written of the input and will read of
+    /// the output: layers tend to be split along pixels.
     fn choose_partition(&self, threads: usize) -> [usize; 2] {
+        /// Cycles of a word from another core, or from the cache that cores share.
+        const REMOTE: f64 = 0.25;
         let (tiles, groups) = (self.weights.tiles().len(), self.pixels().div_ceil(self.group));
+        let steps = self.weights.tiles().iter().map(|tile| tile.segments.len()).max().unwrap_or(0) * self.weights.run();
+        // Two multiply-adds a cycle of a vector of 16, or a tile of AMX in the time of eight.
+        let accumulators = self.group * self.weights.conv_tile().len();
+        let step = accumulators as f64 / if self.line.is_some() { 32.0 } else { 2.0 };
+        let pass = step * steps.saturating_mul(self.weights.positions()) as f64;
+        let channelwise = matches!(self.algorithm, Algorithm::Depthwise | Algorithm::Grouped);
         let cost = |along_oc: usize| {
-            let along_pixels = threads / along_oc;
-            let largest = tiles.div_ceil(along_oc).saturating_mul(groups.div_ceil(along_pixels));
-            let read = along_pixels.saturating_mul(self.weights.len()).saturating_add(along_oc.saturating_mul(self.input.len()));
-            (largest, read)
+            let along_pixels = (threads / along_oc).min(groups);
+            let [o, p] = [along_oc, along_pixels].map(|n| n as f64);
+            let largest = tiles.div_ceil(along_oc) as f64 * groups.div_ceil(along_pixels) as f64;
+            let input = self.input.len() as f64 / if channelwise { o * p } else { p };
+            let others = (input + self.output.len() as f64 / (o * p)) * (1.0 - 1.0 / o);
+            // Each share along OC transforms its whole input.
+            let transformed = if let Algorithm::Winograd(variant) = self.algorithm {
+                self.pixels() as f64 * (variant.positions() * self.input.planes() * BLOCK) as f64 / p
+            } else {
+                0.0
+            };
+            largest * pass + REMOTE * (others + transformed + self.weights.len() as f64 / o)
         };
-        let along_oc = (1..=threads.min(tiles)).min_by_key(|&o| cost(o)).unwrap_or(1);
+        let along_oc = (1..=threads.min(tiles)).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(1);
         [along_oc, (threads / along_oc).min(groups)]
     }
 
