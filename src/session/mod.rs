@@ -2,6 +2,7 @@
 
 mod explain;
 mod limits;
+mod placement;
 mod pool;
 mod profile;
 mod team;

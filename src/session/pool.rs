@@ -37,7 +37,9 @@ impl ThreadPool {
         match threads {
             0 => Err(refuse("at least 1, the calling thread, is needed".into())),
             1 => Ok(ThreadPool(Kind::Inline)),
-            2..=MAX_THREADS => Resident::start(threads - 1).map(|r| ThreadPool(Kind::Team(Arc::new(r)))).map_err(|e| refuse(e.to_string())),
+            2..=MAX_THREADS => {
+                Resident::start(threads - 1, true).map(|r| ThreadPool(Kind::Team(Arc::new(r)))).map_err(|e| refuse(e.to_string()))
+            }
             _ => Err(refuse(format!("at most {MAX_THREADS}"))),
         }
     }
@@ -60,7 +62,7 @@ impl ThreadPool {
             let found = available.iter().find(|c| c.id == *core);
             places.push(*found.ok_or_else(|| refuse(format!("core {core} is none that this process may run on: {known:?}")))?);
         }
-        let resident = Resident::start(cores.len()).map_err(|e| refuse(e.to_string()))?;
+        let resident = Resident::start(cores.len(), false).map_err(|e| refuse(e.to_string()))?;
         let bound = std::sync::atomic::AtomicUsize::new(0);
         resident.run(&|thread| {
             let place = thread.checked_sub(1).and_then(|worker| places.get(worker));

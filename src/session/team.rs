@@ -1,6 +1,7 @@
 //! Threads of our own. Between two layers they spin for some microseconds; then they park, so that an idle session uses no
 //! processor time. Handing them work is a few atomic operations: no allocation and no queue.
 
+use super::placement::{Place, processor};
 use std::cell::UnsafeCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,9 +26,10 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    /// Starts `workers` threads.
-    pub fn start(workers: usize) -> io::Result<Resident> {
-        let members = (0..workers).map(|_| Worker { thread: OnceLock::new(), parked: AtomicBool::new(false) }).collect();
+    /// Starts `workers` threads. `free` ones may be kept off the processor of a thread that calls.
+    pub fn start(workers: usize, free: bool) -> io::Result<Resident> {
+        let worker = || Worker { thread: OnceLock::new(), parked: AtomicBool::new(false), place: Place::default() };
+        let members = (0..workers).map(|_| worker()).collect();
         let team = Arc::new(Team {
             turn: Mutex::new(()),
             job: UnsafeCell::new(None),
@@ -36,6 +38,7 @@ impl Resident {
             panicked: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             runs: AtomicUsize::new(0),
+            free,
             workers: members,
         });
         // Dropped when a thread does not start: those before it leave.
@@ -94,6 +97,7 @@ type Job = *const (dyn Fn(usize) + Sync);
 struct Worker {
     thread: OnceLock<Thread>,
     parked: AtomicBool,
+    place: Place,
 }
 
 struct Team {
@@ -107,6 +111,8 @@ struct Team {
     leave: AtomicBool,
     /// Runs of sessions that are going on.
     runs: AtomicUsize,
+    /// Whether nobody has said where the workers are to run.
+    free: bool,
     workers: Vec<Worker>,
 }
 
@@ -160,10 +166,16 @@ impl Team {
     /// Starts the next epoch and wakes those who sleep.
     fn announce(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
+        let mut own = None;
         for worker in &self.workers {
             if worker.parked.swap(false, Ordering::SeqCst)
                 && let Some(thread) = worker.thread.get()
             {
+                if self.free
+                    && let Some(own) = *own.get_or_insert_with(processor)
+                {
+                    worker.place.keep_off(own, self.workers.len() + 1);
+                }
                 thread.unpark();
             }
         }
@@ -174,6 +186,7 @@ impl Team {
         let Some(worker) = self.workers.get(index) else { return };
         // This function is a worker's only caller, so the cell is empty.
         let _ = worker.thread.set(std::thread::current());
+        worker.place.enter();
         let mut seen = 0;
         loop {
             seen = self.next_epoch(worker, seen);
