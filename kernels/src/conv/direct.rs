@@ -4,7 +4,7 @@ use super::packed::OcTile;
 use super::prefetch::Prefetcher;
 use super::tile::{MAX_PIXELS, RUN, TileArgs, TileRegisters, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
-use crate::Geometry;
+use crate::{Element, Geometry};
 use std::ops::Range;
 
 /// Offset of each segment from the first tap of a pixel's window.
@@ -26,11 +26,11 @@ const K_BLOCK: usize = 64 * 1024;
 /// Pixels whose sums wait: their number bounds the scratch memory.
 const STRIP: usize = 252;
 
-/// Segments of a tile that the pixels pass over at once: all, or whole chunks.
+/// Segments of a tile that the pixels pass over at once: all, or whole chunks; of bytes, whose sums are exact, any.
 fn segments_at_once(conv: &Conv, tile: &OcTile) -> usize {
-    let chunk = tile.chunk * conv.weights.run() * tile.blocks * BLOCK;
-    let chunks = (K_BLOCK / chunk.max(1)).max(1);
-    tile.segments.len().min(chunks * tile.chunk)
+    let unit = if conv.input.layout.element() == Element::U8 { 1 } else { tile.chunk };
+    let units = (K_BLOCK / (unit * conv.weights.run() * tile.blocks * BLOCK).max(1)).max(1);
+    tile.segments.len().min(units * unit)
 }
 
 /// Elements of scratch memory for one thread.

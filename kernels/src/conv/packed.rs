@@ -71,8 +71,14 @@ pub(super) struct OcTile {
     pub weights: usize,
 }
 
-/// Most steps of K that are accumulated in one chain; see [`super::tile`].
-const CHUNK_STEPS: usize = 128;
+/// Most steps of K that are accumulated in one chain; see [`super::tile`]. Sums of bytes are exact, however long.
+fn chunk_steps(element: Element) -> usize {
+    match element {
+        Element::F32 => 128,
+        Element::Bf16 => 512,
+        Element::U8 => usize::MAX,
+    }
+}
 
 /// Most segments of K, and most blocks of output channels: the lists of them are limited, to some hundred megabytes, before they are made.
 const MAX_ENTRIES: usize = 1 << 22;
@@ -517,7 +523,8 @@ impl PackedWeights {
             let tiles = alike.div_ceil(self.conv_tile().len());
             for tile in 0..tiles {
                 let share = range_of_part(alike, tiles, tile);
-                let chunks = if self.is_one_chain() { 1 } else { (segments.len() * self.nominal_run()).div_ceil(CHUNK_STEPS) };
+                let steps = segments.len() * self.nominal_run();
+                let chunks = if self.is_one_chain() { 1 } else { steps.div_ceil(chunk_steps(self.layout.element())) };
                 let chunk = segments.len().div_ceil(chunks);
                 let tile = OcTile { first: first + share.start, blocks: share.len(), segments: segments.clone(), chunk, tail, weights };
                 weights += self.tile_len(&tile);
