@@ -1,5 +1,6 @@
 //! Weights in the order in which the register tile reads them, with the segments of K that they belong to.
 
+use super::grouped_row::GROUPS;
 use super::tile::{ByRuns, TileFn, Tiles};
 use super::winograd::Winograd;
 use super::{Algorithm, ConvProblem, WeightSource};
@@ -535,9 +536,11 @@ impl PackedWeights {
         Some(())
     }
 
-    /// Whether groups are narrower than a block: kernels that have a channel in each lane sum them up in one chain, and so do all.
+    /// Whether groups are narrower than a block, or the only one is as wide as kernels of narrow groups take: these have a channel in each
+    /// lane and sum them up in one chain, and so do all.
     fn is_one_chain(&self) -> bool {
-        self.groups > 1 && self.channels[0] / self.groups < BLOCK
+        let [width, outputs] = self.channels.map(|channels| channels / self.groups);
+        width < BLOCK && (self.groups > 1 || GROUPS.contains(&width) && outputs == width)
     }
 
     /// Steps of a segment as the chunks count them: a block of 16 words however many of them carry data, so that chunks,
