@@ -166,6 +166,13 @@ pub struct Geometry {
     image: usize,
 }
 
+/// Where a block of 16 channels that takes so many words begins, from where block 0 of the same pixel does.
+#[inline(always)]
+pub(crate) fn block_offset(block: usize, words: usize, plane: usize) -> usize {
+    let blocks = BLOCK / words;
+    block / blocks * plane + block % blocks * words
+}
+
 impl Geometry {
     /// Lays out a buffer. Planes whose size is a multiple of 4 KiB get one cache line more, so that those of neighbouring
     /// channel blocks do not fall into the same cache sets.
@@ -286,8 +293,7 @@ impl Geometry {
     /// Offset of the first channel of a block of 16 from that of block 0, in a blocked layout.
     #[inline]
     pub(crate) fn block_offset(&self, block: usize) -> usize {
-        let blocks = self.layout.lanes() / BLOCK;
-        block / blocks * self.plane + block % blocks * (BLOCK / blocks)
+        block_offset(block, BLOCK * BLOCK / self.layout.lanes(), self.plane)
     }
 
     /// Checks that a slice is this buffer.

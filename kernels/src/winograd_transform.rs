@@ -7,6 +7,7 @@
 //! networks: efficient point selection, 2022). F(2×2, 3×3) interpolates at 0, ±1, ∞.
 
 use crate::BLOCK;
+use crate::geometry::block_offset;
 use crate::row::Stored;
 use crate::simd::F32x16;
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
@@ -166,13 +167,6 @@ pub(crate) fn kernel_transform(inputs: usize, g: [f64; 3]) -> [f64; 6] {
     let (a, b) = (std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2);
     let at = |x: f64, norm: f64| (g0 + x * g1 + x * x * g2) / norm;
     [g0, at(a, -1.5), at(-a, -1.5), at(b, 6.0), at(-b, 6.0), g2]
-}
-
-/// Where a block of 16 channels, stored as so many words, begins in a pixel, from where block 0 does.
-#[inline(always)]
-fn block_offset(block: usize, words: usize, plane: usize) -> usize {
-    let blocks = BLOCK / words;
-    block / blocks * plane + block % blocks * words
 }
 
 /// Bᵀ d B for the tile of every plane.

@@ -1,7 +1,7 @@
 //! Direct convolution: the register tile reads the input buffer itself, whose halo is the padding.
 
-use super::packed::OcTile;
 use super::prefetch::Prefetcher;
+use super::segments::OcTile;
 use super::tile::{MAX_PIXELS, RUN, TileArgs, TileRegisters, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, ConvProblem, PackedWeights, Sums};
 use crate::{Element, Geometry};
@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Offset of each segment from the first tap of a pixel's window.
 pub(super) fn segment_offsets(problem: &ConvProblem, input: &Geometry, weights: &PackedWeights) -> Vec<usize> {
     let words = input.layout.words();
-    let offset = |s: &super::packed::Segment| {
+    let offset = |s: &super::segments::Segment| {
         s.word / words * input.plane_stride()
             + s.word % words
             + s.kh * problem.dilation[0] * input.row_stride()

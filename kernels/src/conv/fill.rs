@@ -1,7 +1,8 @@
 //! Copies weights into the order of [`PackedWeights`], tile by tile.
 
 use super::WeightSource;
-use super::packed::{Data, OcTile, Order, PackedWeights};
+use super::packed::{Data, Order, PackedWeights};
+use super::segments::OcTile;
 use super::winograd::Winograd;
 use crate::bf16::bf16_bits;
 use crate::parallel::{Executor, Parts, SharedPointer};

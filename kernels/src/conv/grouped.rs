@@ -2,12 +2,11 @@
 
 use super::grouped_row::{GROUPS, GroupedArgs, GroupedFn, SHAPES};
 use super::packed::Kernels;
-use super::{BLOCK, Buffers, Conv, ConvProblem};
+use super::{BLOCK, Buffers, Conv};
 use std::ops::Range;
 
-/// Which of [`GROUPS`] a problem's groups are: as many channels out as in.
-pub(super) fn width_index(problem: &ConvProblem) -> Option<usize> {
-    let [width, outputs] = [problem.c, problem.oc].map(|channels| channels / problem.groups);
+/// Which of [`GROUPS`] groups of so many channels, in and out, are: as many out as in.
+pub(super) fn width_index([width, outputs]: [usize; 2]) -> Option<usize> {
     GROUPS.iter().position(|g| *g == width && *g == outputs)
 }
 
@@ -18,7 +17,7 @@ fn kernel(conv: &Conv) -> GroupedFn {
         Kernels::Bf16(table) => &table.grouped,
         Kernels::Int8(table) => &table.grouped,
     };
-    if let Some(index) = width_index(&conv.problem) {
+    if let Some(index) = width_index(conv.problem.group_channels()) {
         return kernels.groups[index];
     }
     let shape = (conv.problem.kernel[1], conv.problem.stride[1]);

@@ -5,7 +5,7 @@
 //! [`crate::gemm`] is: rows of one chunk of a long K at a time, for as many pixels as stay in the level-2 cache beside a tile's weights of
 //! that chunk. Sums wait in scratch memory for the next chunk.
 
-use super::packed::{OcTile, Segment};
+use super::segments::{OcTile, Segment};
 use super::tile::{TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::cache::Caches;

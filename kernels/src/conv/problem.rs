@@ -117,6 +117,11 @@ impl ConvProblem {
     pub fn is_depthwise(&self) -> bool {
         self.groups == self.c && self.groups == self.oc
     }
+
+    /// Input and output channels of a group.
+    pub(crate) fn group_channels(&self) -> [usize; 2] {
+        [self.c, self.oc].map(|channels| channels / self.groups)
+    }
 }
 
 impl std::fmt::Display for ConvProblem {

@@ -6,11 +6,11 @@
 //! activation. A strip is short enough for V and M to stay in cache. The GEMMs are the register tile of the direct
 //! convolution, the tiles of the strip being its pixels. Of an input of bf16, V and the weights are bf16 and M is f32.
 
-use super::packed::{Kernels, OcTile};
+use super::packed::Kernels;
 use super::prefetch::Prefetcher;
-use super::tile::{Epilogue, MAX_BLOCKS, PIXELS, tile_pixels};
+use super::segments::OcTile;
+use super::tile::{Epilogue, MAX_BLOCKS, PIXELS, Store, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
-use crate::Element;
 use crate::winograd_transform::{InputArgs, InputFn, OutputArgs, OutputFn, kernel_transform};
 use std::ops::Range;
 
@@ -213,7 +213,7 @@ fn transform_output(conv: &Conv, variant: Winograd, buffers: &Buffers<'_>, oc_ti
             residual_row: residual.row_stride(),
             residual_plane: residual.plane_stride(),
             clamp: conv.epilogue.clamp,
-            wide: conv.output.layout.element() == Element::F32,
+            wide: conv.epilogue.store == Store::F32,
             output: buffers.output.wrapping_add(conv.output.offset(n, 0, y, x)),
             row: conv.output.row_stride(),
             plane: conv.output.plane_stride(),
