@@ -118,9 +118,9 @@ unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, s
             for p in 0..pixels {
                 let mut residual = args.residual;
                 if !residual.is_null() {
-                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[n]);
+                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[n]);
                 }
-                let output = args.output.add(args.output_pixels[p] + args.output_blocks[n]);
+                let output = args.output.add(*args.output_pixels.add(p) + args.output_blocks[n]);
                 finish::<B>(sum(n, p), bias, args.epilogue.clamp, args.epilogue.store, residual, output);
             }
         }
@@ -161,12 +161,12 @@ unsafe fn finish_pairs<B: Bf16, const N: usize, const RESIDUAL: bool>(args: &Til
                 for i in 0..2 {
                     values[i] = B::Float::load(args.sums.add((blocks[i] * pixels + p) * 16)).add(bias[i]);
                     if RESIDUAL {
-                        let residual = args.residual.add(args.residual_pixels[p] + args.residual_blocks[blocks[i]]);
+                        let residual = args.residual.add(*args.residual_pixels.add(p) + args.residual_blocks[blocks[i]]);
                         values[i] = values[i].add(B::widen(residual.cast()));
                     }
                     values[i] = values[i].at_least(low).at_most(high);
                 }
-                let pixel = args.output.add(args.output_pixels[p]);
+                let pixel = args.output.add(*args.output_pixels.add(p));
                 if to_second.wrapping_sub(to) == 8 {
                     B::narrow_line(values, pixel.add(to).cast());
                 } else {

@@ -5,8 +5,9 @@
 //! [`crate::gemm`] is: rows of one chunk of a long K at a time, for as many pixels as stay in the level-2 cache beside a tile's weights of
 //! that chunk. Sums wait in scratch memory for the next chunk.
 
+use super::places::Places;
 use super::segments::{OcTile, Segment};
-use super::tile::{TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
+use super::tile::{MAX_PIXELS, TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::cache::Caches;
 use std::ops::Range;
@@ -68,10 +69,13 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
     let mut args = conv.tile_args(buffers, &mut own);
     let mut prefetcher = conv.prefetcher(buffers.share, buffers.piece);
     let mut registers = TileRegisters::new(conv.weights.by_runs());
+    let mut places = Places::new(false);
     let (run, pitch, block) = (conv.weights.run(), pitch(conv), block_pixels(conv));
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
     let (rows, sums) = scratch.split_at_mut(block * pitch);
+    let rows_of_tile: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * pitch);
+    (args.pixels, args.step) = (rows_of_tile.as_ptr(), pitch);
     for start in pixels.clone().step_by(block) {
         let block = start..pixels.end.min(start + block);
         let mut left = &conv.weights.tiles()[tiles.clone()];
@@ -87,22 +91,18 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                 for tile in group {
                     let width = tile.blocks * BLOCK;
                     conv.enter_tile(&mut args, buffers, tile);
-                    args.input = rows.as_ptr();
                     args.segment_count = chunk.len();
                     args.weights = conv.weights.tile_weights(tile, 0)[part * run * width..].as_ptr();
                     args.begins = part == 0;
                     args.ends = part + chunk.len() == segments.len();
                     let kernels = conv.weights.conv_tile()[tile.blocks - 1];
-                    let mut cursor = conv.cursor(block.start, false);
                     let mut row = 0;
                     while row < block.len() {
                         let count = tile_pixels(block.len() - row, kernels.len());
                         prefetcher.enter(&mut args);
-                        conv.place_pixels(&mut args, &mut cursor, count);
-                        for i in 0..count {
-                            args.pixels[i] = (row + i) * pitch;
-                        }
-                        (args.runs, args.step) = (two_runs(count), pitch);
+                        places.enter(&mut args, conv, block.start + row, count, pixels.end);
+                        args.input = rows[row * pitch..].as_ptr();
+                        args.runs = two_runs(count);
                         registers.enter(&args);
                         if at_once < segments.len() {
                             args.sums = sums[waiting + row * width..][..count * width].as_mut_ptr();

@@ -8,6 +8,7 @@ pub(crate) mod grouped_row;
 mod im2col;
 mod packed;
 mod partition;
+mod places;
 mod prefetch;
 mod problem;
 mod quantize;
@@ -457,7 +458,7 @@ impl Conv {
     fn tile_args(&self, buffers: &Buffers<'_>, sums: &mut Sums) -> TileArgs {
         TileArgs {
             input: buffers.input.as_ptr(),
-            pixels: [0; MAX_PIXELS],
+            pixels: std::ptr::null(),
             runs: [0; 2],
             step: self.problem.stride[1] * self.input.layout.words(),
             segments: self.offsets.as_ptr(),
@@ -469,10 +470,10 @@ impl Conv {
             weights: std::ptr::null(),
             bias: std::ptr::null(),
             residual: buffers.residual,
-            residual_pixels: [0; MAX_PIXELS],
+            residual_pixels: std::ptr::null(),
             residual_blocks: [0; MAX_BLOCKS],
             output: buffers.output,
-            output_pixels: [0; MAX_PIXELS],
+            output_pixels: std::ptr::null(),
             output_blocks: [0; MAX_BLOCKS],
             epilogue: self.epilogue,
             scales: std::ptr::null(),

@@ -119,8 +119,8 @@ impl Epilogue {
 pub(crate) struct TileArgs {
     /// Where offsets of pixels count from.
     pub input: *const f32,
-    /// Offset of each pixel's origin.
-    pub pixels: [usize; MAX_PIXELS],
+    /// Offset of each pixel's origin; as many as the tile has pixels, as below.
+    pub pixels: *const usize,
     /// For tiles that read by the run: the pixels are two runs, the second of none perhaps; those of a run lie
     pub runs: [usize; 2],
     /// this far apart.
@@ -144,13 +144,13 @@ pub(crate) struct TileArgs {
     /// Where a residual is read from, or null.
     pub residual: *const f32,
     /// Offset of each pixel in the residual.
-    pub residual_pixels: [usize; MAX_PIXELS],
+    pub residual_pixels: *const usize,
     /// Offset of each block of 16 channels in the residual.
     pub residual_blocks: [usize; MAX_BLOCKS],
     /// Where outputs are written.
     pub output: *mut f32,
     /// Offset of each pixel in the output.
-    pub output_pixels: [usize; MAX_PIXELS],
+    pub output_pixels: *const usize,
     /// Offset of each block of 16 channels in the output.
     pub output_blocks: [usize; MAX_BLOCKS],
     /// What is done to the sums.
@@ -177,7 +177,7 @@ pub(crate) struct TileArgs {
 ///
 /// # Safety
 /// The processor has the instruction set, and [`TileRegisters`] were entered with the arguments; every pointer in the arguments is valid for what the tile touches:
-/// reads of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `scales`, `residual`, and
+/// reads of the offsets of its pixels, of `input` at `pixels[p] + segments[s] + 0..run`, of `weights`, `bias`, `scales`, `residual`, and
 /// writes of 16 elements at `output_pixels[p] + output_blocks[b]`; no other thread writes any of them meanwhile. What is stored is
 /// what the products' format can store.
 pub(crate) type TileFn = unsafe fn(&TileArgs);
@@ -262,7 +262,7 @@ pub(crate) unsafe fn conv_tile<A: Products, const P: usize, const B: usize>(args
     unsafe {
         let mut origins = [args.input; P];
         for p in 0..P {
-            origins[p] = args.input.add(args.pixels[p]);
+            origins[p] = args.input.add(*args.pixels.add(p));
         }
         let mut weights = args.weights;
         let mut acc = [[A::zero(); P]; B];
@@ -426,10 +426,10 @@ impl<V: F32x16> Products for V {
                 for p in 0..P {
                     let mut x = acc[b][p].add(bias);
                     if !args.residual.is_null() {
-                        let residual = V::load(args.residual.add(args.residual_pixels[p] + args.residual_blocks[b]));
+                        let residual = V::load(args.residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]));
                         x = x.add(residual);
                     }
-                    x.at_least(low).at_most(high).store(args.output.add(args.output_pixels[p] + args.output_blocks[b]));
+                    x.at_least(low).at_most(high).store(args.output.add(*args.output_pixels.add(p) + args.output_blocks[b]));
                 }
             }
         }

@@ -9,7 +9,7 @@
 use super::packed::Kernels;
 use super::prefetch::Prefetcher;
 use super::segments::OcTile;
-use super::tile::{Epilogue, MAX_BLOCKS, PIXELS, Store, tile_pixels};
+use super::tile::{Epilogue, MAX_BLOCKS, MAX_PIXELS, PIXELS, Store, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::winograd_transform::{InputArgs, InputFn, OutputArgs, OutputFn, kernel_transform};
 use std::ops::Range;
@@ -163,23 +163,22 @@ fn multiply(
     args.residual = std::ptr::null();
     args.epilogue = Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY));
     args.output_blocks = [0, BLOCK, 2 * BLOCK, 3 * BLOCK];
+    let inputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * c);
+    let outputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * oc);
+    (args.pixels, args.output_pixels) = (inputs.as_ptr(), outputs.as_ptr());
     for position in 0..variant.positions() {
-        args.input = v[position * count * c..].as_ptr();
         for tile in oc_tiles {
             args.segments = conv.offsets[tile.segments.clone()].as_ptr();
             args.segment_count = tile.segments.len();
             args.chunk = tile.chunk;
             (args.tail_segments, args.tail_run) = tile.tail;
             args.weights = conv.weights.tile_weights(tile, position).as_ptr();
-            args.output = m[position * count * oc + tile.first * BLOCK..].as_mut_ptr();
             let kernels = conv.weights.conv_tile()[tile.blocks - 1];
             let mut first = 0;
             while first < count {
                 let pixels = tile_pixels(count - first, kernels.len());
-                for i in 0..pixels {
-                    args.pixels[i] = (first + i) * c;
-                    args.output_pixels[i] = (first + i) * oc;
-                }
+                args.input = v[(position * count + first) * c..].as_ptr();
+                args.output = m[(position * count + first) * oc + tile.first * BLOCK..].as_mut_ptr();
                 prefetcher.enter(&mut args);
                 // SAFETY: V and M hold `count` tiles of C and OC elements at each position, and `transform_input` has written
                 // all of V; the weights' segments are the blocks of C, `tile` is a range of blocks of OC, and a tile has at

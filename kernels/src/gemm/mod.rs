@@ -187,7 +187,7 @@ impl Gemm {
                         packed += self.depth() * width;
                         let mut args = TileArgs {
                             input: left.as_ptr(),
-                            pixels: [0; MAX_PIXELS],
+                            pixels: std::ptr::null(),
                             runs: [0; 2],
                             step: 0,
                             segments: segments.as_ptr(),
@@ -199,10 +199,10 @@ impl Gemm {
                             weights: weights[step * width..].as_ptr(),
                             bias: NO_BIAS.as_ptr(),
                             residual: std::ptr::null(),
-                            residual_pixels: [0; MAX_PIXELS],
+                            residual_pixels: std::ptr::null(),
                             residual_blocks: [0; MAX_BLOCKS],
                             output: c,
-                            output_pixels: [0; MAX_PIXELS],
+                            output_pixels: std::ptr::null(),
                             output_blocks: [0, LANES, 2 * LANES, 3 * LANES],
                             epilogue: Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY)),
                             scales: std::ptr::null(),
@@ -235,19 +235,19 @@ impl Gemm {
         let column = blocks.start * LANES;
         let whole = blocks.end * LANES <= self.n;
         let c = args.output;
+        let a = args.input;
+        let rows: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * pitch);
+        let row_of_output = if whole { self.n } else { width };
+        let outputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * row_of_output);
+        (args.pixels, args.output_pixels) = (rows.as_ptr(), outputs.as_ptr());
         let mut row = 0;
         while row < band.len() {
             let count = tile_pixels(band.len() - row, kernels.len());
             if !sums.is_empty() {
                 args.sums = sums[row * width..(row + count) * width].as_mut_ptr();
             }
-            for i in 0..count {
-                args.pixels[i] = (row + i) * pitch;
-                args.output_pixels[i] = if whole { (band.start + row + i) * self.n + column } else { i * width };
-            }
-            if !whole {
-                args.output = tail.as_mut_ptr();
-            }
+            args.input = a.wrapping_add(row * pitch);
+            args.output = if whole { c.wrapping_add((band.start + row) * self.n + column) } else { tail.as_mut_ptr() };
             // SAFETY: the caller's promises; a panel that hangs over the last column is written to `tail`, which holds a tile. What
             // `sums` points at holds a tile's sums, or is `tail` and then not used.
             unsafe { kernels[count - 1](args) };

@@ -196,12 +196,12 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESID
         // Four blocks that are one cache line are one store.
         let line = B == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
         for p in 0..pixels {
-            let to = args.output.add(args.output_pixels[p]);
+            let to = args.output.add(*args.output_pixels.add(p));
             let mut values = [low; B];
             for b in 0..B {
                 let mut residual = args.residual;
                 if RESIDUAL {
-                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
+                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]);
                 }
                 values[b] = with_residual::<I, RESIDUAL>(biased::<I, BIASED>(args, pixels, p, b), scales[b], residual, e);
             }
@@ -233,14 +233,14 @@ unsafe fn finish_words<I: Int8, const B: usize, const BIASED: bool>(args: &TileA
         for b in 0..B {
             for p in 0..pixels {
                 let sums = biased::<I, BIASED>(args, pixels, p, b);
-                let to = args.output.add(args.output_pixels[p] + args.output_blocks[b]);
+                let to = args.output.add(*args.output_pixels.add(p) + args.output_blocks[b]);
                 if args.epilogue.store == Store::Sums {
                     I::store_lanes(sums, to.cast());
                     continue;
                 }
                 let mut residual = args.residual;
                 if !residual.is_null() {
-                    residual = residual.add(args.residual_pixels[p] + args.residual_blocks[b]);
+                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]);
                 }
                 scaled::<I>(sums, I::Float::load(args.scales.add(b * 16)), residual, &args.epilogue).store(to);
             }

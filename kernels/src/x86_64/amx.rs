@@ -269,7 +269,7 @@ unsafe fn sum<const B: usize>(args: &TileArgs, multiply: unsafe fn(&Run, usize, 
             let run = Run {
                 segments: args.segments,
                 count: args.segment_count,
-                pixels: [args.input.add(args.pixels[0]), args.input.add(args.pixels[args.runs[0] % pixels])],
+                pixels: [args.input.add(*args.pixels), args.input.add(*args.pixels.add(args.runs[0] % pixels))],
                 step: args.step * WORD,
                 weights: args.weights.add(first * BLOCK),
                 weight_stride: B * BLOCK * WORD,
