@@ -108,9 +108,9 @@ unsafe fn finish<B: Bf16>(sum: B::Float, bias: B::Float, clamp: (f32, f32), stor
     }
 }
 
-/// The epilogue of a register tile of N blocks, whose sums are those of a block and a pixel.
+/// The epilogue of a register tile of N blocks and some pixels from `first` on, whose sums are those of a block and a pixel.
 #[inline(always)]
-unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, sum: impl Fn(usize, usize) -> B::Float) {
+unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, first: usize, pixels: usize, sum: impl Fn(usize, usize) -> B::Float) {
     // SAFETY: TileFn's contract covers bias, residual and output.
     unsafe {
         for n in 0..N {
@@ -118,9 +118,9 @@ unsafe fn finish_tile<B: Bf16, const N: usize>(args: &TileArgs, pixels: usize, s
             for p in 0..pixels {
                 let mut residual = args.residual;
                 if !residual.is_null() {
-                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[n]);
+                    residual = residual.add(*args.residual_pixels.add(first + p) + args.residual_blocks[n]);
                 }
-                let output = args.output.add(*args.output_pixels.add(p) + args.output_blocks[n]);
+                let output = args.output.add(*args.output_pixels.add(first + p) + args.output_blocks[n]);
                 finish::<B>(sum(n, p), bias, args.epilogue.clamp, args.epilogue.store, residual, output);
             }
         }
@@ -139,7 +139,7 @@ pub(crate) unsafe fn finish_waiting<B: Bf16, const N: usize>(args: &TileArgs, pi
         match (args.epilogue.store, args.residual.is_null()) {
             (Store::Bf16, true) => finish_pairs::<B, N, false>(args, pixels),
             (Store::Bf16, false) => finish_pairs::<B, N, true>(args, pixels),
-            _ => finish_tile::<B, N>(args, pixels, |n, p| B::Float::load(args.sums.add((n * pixels + p) * 16))),
+            _ => finish_tile::<B, N>(args, 0, pixels, |n, p| B::Float::load(args.sums.add((n * pixels + p) * 16))),
         }
     }
 }
@@ -233,11 +233,12 @@ impl<B: Bf16> Products for Halves<B> {
         unsafe { <B::Float as F32x16>::prefetch_far(p) }
     }
     #[inline(always)]
-    unsafe fn finish<const P: usize, const N: usize>(args: &TileArgs, sums: &[[B::Float; P]; N]) {
+    unsafe fn finish<const P: usize, const N: usize>(args: &TileArgs, first: usize, _: *mut f32, sums: &[[B::Float; P]; N]) -> bool {
         // SAFETY: TileFn's contract covers bias, residual and output.
         unsafe {
-            finish_tile::<B, N>(args, P, |n, p| sums[n][p]);
+            finish_tile::<B, N>(args, first, P, |n, p| sums[n][p]);
         }
+        false
     }
 }
 

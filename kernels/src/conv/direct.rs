@@ -110,16 +110,16 @@ impl Walk<'_> {
         let mut pixel = pixels.start;
         while pixel < pixels.end {
             let left = pixels.end - pixel;
-            let count = match conv.line {
+            let (count, tiles) = match conv.line {
                 Some(line) => {
                     args.runs = line_runs(line, pixel % line, left);
                     registers.enter(args);
-                    args.runs[0] + args.runs[1]
+                    (args.runs[0] + args.runs[1], 1)
                 }
                 None => tile_pixels(left, kernels.len()),
             };
-            prefetcher.enter(args);
-            places.enter(args, conv, pixel, count, *end);
+            let tiles = places.enter(args, conv, pixel, count, tiles, *end);
+            args.tiles = prefetcher.enter(args, tiles);
             if let Some(sums) = sums {
                 args.sums = sums.wrapping_add((pixel - pixels.start) * tile.blocks * BLOCK);
             }
@@ -127,7 +127,7 @@ impl Walk<'_> {
             // problem's; `Conv::run` checked the slices' lengths and gives each thread other outputs, and scratch for the sums of a
             // strip.
             unsafe { kernels[count - 1](args) };
-            pixel += count;
+            pixel += args.tiles * count;
         }
     }
 }
@@ -161,5 +161,8 @@ impl Conv {
             args.output_blocks[block] = self.output.block_offset(tile.first + block);
             args.residual_blocks[block] = buffers.residual_geometry.block_offset(tile.first + block);
         }
+        // A residual has the output's layout, and its blocks lie as far apart.
+        let line = tile.blocks == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
+        args.lines = line && self.epilogue.saturates && (self.epilogue.zero == 0 || self.residual.is_none());
     }
 }

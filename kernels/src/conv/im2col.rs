@@ -7,7 +7,7 @@
 
 use super::places::Places;
 use super::segments::{OcTile, Segment};
-use super::tile::{MAX_PIXELS, TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
+use super::tile::{BATCH, TileRegisters, WHOLE_TILES, tile_pixels, two_runs};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::cache::Caches;
 use std::ops::Range;
@@ -74,8 +74,8 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
     // SAFETY: `Conv::run` gives each thread `scratch_len` elements of its own.
     let scratch = unsafe { std::slice::from_raw_parts_mut(buffers.scratch, scratch_len(conv)) };
     let (rows, sums) = scratch.split_at_mut(block * pitch);
-    let rows_of_tile: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * pitch);
-    (args.pixels, args.step) = (rows_of_tile.as_ptr(), pitch);
+    let rows_of_tiles: [usize; BATCH] = std::array::from_fn(|i| i * pitch);
+    (args.pixels, args.step) = (rows_of_tiles.as_ptr(), pitch);
     for start in pixels.clone().step_by(block) {
         let block = start..pixels.end.min(start + block);
         let mut left = &conv.weights.tiles()[tiles.clone()];
@@ -98,18 +98,20 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                     let kernels = conv.weights.conv_tile()[tile.blocks - 1];
                     let mut row = 0;
                     while row < block.len() {
-                        let count = tile_pixels(block.len() - row, kernels.len());
-                        prefetcher.enter(&mut args);
-                        places.enter(&mut args, conv, block.start + row, count, pixels.end);
+                        let (count, tiles) = tile_pixels(block.len() - row, kernels.len());
+                        // One where a tile reads by the run.
+                        let tiles = if conv.line.is_some() { 1 } else { tiles.min(BATCH / count) };
+                        let tiles = places.enter(&mut args, conv, block.start + row, count, tiles, pixels.end);
+                        args.tiles = prefetcher.enter(&mut args, tiles);
                         args.input = rows[row * pitch..].as_ptr();
                         args.runs = two_runs(count);
                         registers.enter(&args);
                         if at_once < segments.len() {
-                            args.sums = sums[waiting + row * width..][..count * width].as_mut_ptr();
+                            args.sums = sums[waiting + row * width..][..args.tiles * count * width].as_mut_ptr();
                         }
                         // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
                         unsafe { kernels[count - 1](&args) };
-                        row += count;
+                        row += args.tiles * count;
                     }
                     waiting += block.len() * width;
                 }

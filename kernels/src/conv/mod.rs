@@ -458,6 +458,7 @@ impl Conv {
     fn tile_args(&self, buffers: &Buffers<'_>, sums: &mut Sums) -> TileArgs {
         TileArgs {
             input: buffers.input.as_ptr(),
+            tiles: 1,
             pixels: std::ptr::null(),
             runs: [0; 2],
             step: self.problem.stride[1] * self.input.layout.words(),
@@ -476,9 +477,12 @@ impl Conv {
             output_pixels: std::ptr::null(),
             output_blocks: [0; MAX_BLOCKS],
             epilogue: self.epilogue,
+            lines: false,
             scales: std::ptr::null(),
             ahead: std::ptr::null(),
             ahead_lines: 0,
+            ahead_tiles: 0,
+            ahead_tile: 0,
             ahead_stride: 0,
             ahead_step: 0,
             sums: sums.0.as_mut_ptr(),

@@ -5,9 +5,9 @@ use super::{BLOCK, Conv};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Most pixels whose places are written down at once: 14×14, so that the tiles of OC of such an image, and of smaller ones, find them
-/// written.
-const MOST: usize = 196;
+/// Most pixels whose places are written down at once: 14×14 in whole tiles of 6, so that the tiles of OC of such an image, and of
+/// smaller ones, find them written.
+const MOST: usize = 198;
 
 /// The places of some output pixels, for the register tiles that pass over them.
 pub(super) struct Places {
@@ -26,10 +26,10 @@ impl Places {
         Places { pixels: 0..0, windows, input: nowhere, output: nowhere, residual: nowhere }
     }
 
-    /// Points the arguments at the places of `count` output pixels from `pixel` on, numbered through all images. `end` is behind the
-    /// last that will be asked for.
+    /// Points the arguments at the places of output pixels from `pixel` on, numbered through all images, for at most so many tiles of
+    /// `count`; of how many, it returns. `end` is behind the last pixel that will be asked for.
     #[inline(always)]
-    pub fn enter(&mut self, args: &mut TileArgs, conv: &Conv, pixel: usize, count: usize, end: usize) {
+    pub fn enter(&mut self, args: &mut TileArgs, conv: &Conv, pixel: usize, count: usize, tiles: usize, end: usize) -> usize {
         if pixel < self.pixels.start || pixel + count > self.pixels.end {
             self.write(conv, pixel..end.min(pixel + MOST));
         }
@@ -39,6 +39,7 @@ impl Places {
         if self.windows {
             args.pixels = self.input[first..].as_ptr().cast();
         }
+        tiles.min((self.pixels.end - pixel) / count)
     }
 
     #[inline(never)]

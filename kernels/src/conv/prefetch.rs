@@ -136,27 +136,36 @@ impl Prefetcher<'_> {
         }
     }
 
-    /// Gives the next register tile its lines.
-    pub fn enter(&mut self, args: &mut TileArgs) {
-        args.ahead_lines = 0;
-        let Some(piece) = self.pieces.first().filter(|_| self.left > 0) else { return };
+    /// Gives the next register tiles their lines: of `tiles` at most, of how many it returns.
+    pub fn enter(&mut self, args: &mut TileArgs, tiles: usize) -> usize {
+        (args.ahead_lines, args.ahead_tiles) = (0, 0);
+        let Some(piece) = self.pieces.first().filter(|_| self.left > 0) else { return tiles };
         if self.wait > 0 {
-            self.wait -= 1;
-            return;
+            let tiles = tiles.min(self.wait);
+            self.wait -= tiles;
+            return tiles;
         }
-        self.wait = self.period - 1;
+        let lines = self.per_segment * args.segment_count;
+        let rest = piece.elements.len() / BLOCK - self.taken / BLOCK;
+        let (tiles, asking) = if self.period > 1 {
+            (tiles.min(self.period), 1)
+        } else {
+            let tiles = tiles.min(self.left.min(rest).div_ceil(lines)).max(1);
+            (tiles, tiles)
+        };
+        self.wait = self.period - tiles.min(self.period);
         args.ahead = piece.weights.data()[piece.elements.start + self.taken..].as_ptr();
-        args.ahead_lines = self.per_segment;
+        (args.ahead_lines, args.ahead_tiles, args.ahead_tile) = (self.per_segment, asking, lines * BLOCK);
         (args.ahead_stride, args.ahead_step) = match args.segment_count {
             SHORTEST_STRETCH.. => (args.segment_count * BLOCK, BLOCK),
             _ => (BLOCK, self.per_segment * BLOCK),
         };
-        let lines = self.per_segment * args.segment_count;
-        self.left = self.left.saturating_sub(lines);
-        self.taken += lines * BLOCK;
+        self.left = self.left.saturating_sub(asking * lines);
+        self.taken += asking * lines * BLOCK;
         if self.taken >= piece.elements.len() {
             self.pieces = &self.pieces[1..];
             self.taken = 0;
         }
+        tiles
     }
 }

@@ -30,6 +30,8 @@ pub(crate) trait Products: Copy {
     type Column: Copy;
     /// A word of the input, in all lanes.
     type Spread: Copy;
+    /// Whether K is summed up in chunks. If not, a chunk is never shorter than the segments.
+    const CHUNKS: bool = true;
     /// No sums.
     unsafe fn zero() -> Self::Sums;
     /// What sums begin with: the bias, where adding it first changes nothing.
@@ -40,6 +42,11 @@ pub(crate) trait Products: Copy {
     unsafe fn spread(p: *const f32) -> Self::Spread;
     /// Adds the products of the elements of two words to the sums.
     unsafe fn multiply_add(column: Self::Column, x: Self::Spread, sums: Self::Sums) -> Self::Sums;
+    /// The same sums, which the compiler is to have in registers here: not elsewhere meanwhile because of what follows.
+    #[inline(always)]
+    unsafe fn hold(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
     /// Reads sums that wait.
     unsafe fn load_sums(p: *const f32) -> Self::Sums;
     /// Lets sums wait.
@@ -50,9 +57,10 @@ pub(crate) trait Products: Copy {
     unsafe fn prefetch(p: *const f32);
     /// Likewise, but for the second level of cache: it is needed later.
     unsafe fn prefetch_far(p: *const f32);
-    /// The epilogue, in registers, then the only store: as [`TileFn`] says of outputs and of what is read for them. Or the sums wait
-    /// for a kernel that does the same.
-    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[Self::Sums; P]; B]);
+    /// The epilogue of P pixels from `first` on, in registers, then the only store: as [`TileFn`] says of outputs and of what is read for
+    /// them. Or the sums wait in `waiting` for the kernel to do the same, and it returns true.
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, first: usize, waiting: *mut f32, sums: &[[Self::Sums; P]; B])
+    -> bool;
 }
 
 /// Pixels that work is shared out by where tiles are of vectors: those of the tile with most blocks.
@@ -64,13 +72,21 @@ pub(crate) const WHOLE_TILES: usize = 24;
 /// Most pixels of a tile.
 pub(crate) const MAX_PIXELS: usize = 32;
 
+/// Pixels that are at least enough for one call of a kernel, where their places are multiples of a pitch.
+pub(crate) const BATCH: usize = 2 * WHOLE_TILES;
+
 /// Most accumulators of a tile, of 16 channels each.
 pub(crate) const MAX_ACCUMULATORS: usize = MAX_PIXELS * MAX_BLOCKS;
 
-/// Pixels of the next tile where `left` are left and it may have `widest`: the last few tiles are dealt out evenly, since one of a
-/// single pixel costs as much as one of two.
-pub(crate) fn tile_pixels(left: usize, widest: usize) -> usize {
-    if left >= 8 * widest { widest } else { left.div_ceil(left.div_ceil(widest)) }
+/// Pixels of the next tile where `left` are left and it may have `widest`, and how many tiles have as many: the last few are dealt out
+/// evenly, since one of a single pixel costs as much as one of two.
+pub(crate) fn tile_pixels(left: usize, widest: usize) -> (usize, usize) {
+    if left >= 8 * widest {
+        return (widest, left / widest - 7);
+    }
+    let tiles = left.div_ceil(widest);
+    let pixels = left.div_ceil(tiles);
+    (pixels, left - (pixels - 1) * tiles)
 }
 
 /// The two runs that pixels which all lie one step apart are.
@@ -119,7 +135,9 @@ impl Epilogue {
 pub(crate) struct TileArgs {
     /// Where offsets of pixels count from.
     pub input: *const f32,
-    /// Offset of each pixel's origin; as many as the tile has pixels, as below.
+    /// Tiles of as many pixels as the kernel's, one after the other, that pass over the same weights; one where it reads by the run.
+    pub tiles: usize,
+    /// Offset of each pixel's origin; as many as the tiles have pixels, as below.
     pub pixels: *const usize,
     /// For tiles that read by the run: the pixels are two runs, the second of none perhaps; those of a run lie
     pub runs: [usize; 2],
@@ -155,17 +173,24 @@ pub(crate) struct TileArgs {
     pub output_blocks: [usize; MAX_BLOCKS],
     /// What is done to the sums.
     pub epilogue: Epilogue,
+    /// Of bytes: that they saturate, and the four blocks of a pixel are a cache line, in the output as in a residual; and that the zero
+    /// point is 0 if there is a residual.
+    pub lines: bool,
     /// Of products of bytes: B·16 values that the sums are multiplied by.
     pub scales: *const f32,
     /// The first of the cache lines to ask for meanwhile; any address.
     pub ahead: *const f32,
-    /// How many of them in each segment.
+    /// How many of them in each segment,
     pub ahead_lines: usize,
+    /// while the first so many tiles are computed.
+    pub ahead_tiles: usize,
+    /// Elements from a tile's first line to the next tile's.
+    pub ahead_tile: usize,
     /// Elements from one of a segment's lines to the next,
     pub ahead_stride: usize,
     /// and from the first of a segment to that of the next segment.
     pub ahead_step: usize,
-    /// `P · B · 16` elements for chunk sums.
+    /// `P · B · 16` elements for chunk sums; where K does not begin and end with these segments, as many for each tile.
     pub sums: *mut f32,
     /// Whether K begins with these segments. If not, the sums of what came before are in `sums`.
     pub begins: bool,
@@ -252,95 +277,120 @@ impl Drop for TileRegisters {
     }
 }
 
-/// Convolution tile of P pixels × B blocks.
+/// Convolution tiles of P pixels × B blocks, whose sums never wait.
 ///
 /// # Safety
 /// As [`TileFn`] says.
 #[inline(always)]
 pub(crate) unsafe fn conv_tile<A: Products, const P: usize, const B: usize>(args: &TileArgs) {
+    // SAFETY: the caller keeps TileFn's contract.
+    unsafe { conv_tile_then::<A, P, B>(args, |_, _| {}) }
+}
+
+/// Convolution tiles of P pixels × B blocks. `waiting` is called where the sums of P pixels, of which it is given the first, wait for
+/// the kernel to finish them.
+///
+/// # Safety
+/// As [`TileFn`] says.
+#[inline(always)]
+pub(crate) unsafe fn conv_tile_then<A: Products, const P: usize, const B: usize>(args: &TileArgs, waiting: impl Fn(usize, *mut f32)) {
     // SAFETY: the caller keeps TileFn's contract, which is that of every load and store below.
     unsafe {
-        let mut origins = [args.input; P];
-        for p in 0..P {
-            origins[p] = args.input.add(*args.pixels.add(p));
-        }
-        let mut weights = args.weights;
-        let mut acc = [[A::zero(); P]; B];
+        let last = args.segment_count - 1;
         let full = if args.ends { args.segment_count.saturating_sub(args.tail_segments) } else { args.segment_count };
-        let mut segment = 0;
-        let mut line = args.ahead;
-        loop {
-            let end = args.segment_count.min(segment + args.chunk);
-            let first = segment == 0 && args.begins;
-            for b in 0..B {
-                let start = if first { A::start(args.bias.add(b * 16)) } else { A::zero() };
-                for p in 0..P {
-                    acc[b][p] = start;
-                }
+        let mut sums = args.sums;
+        let mut acc = [[A::zero(); P]; B];
+        for tile in 0..args.tiles {
+            let mut offset = *args.segments;
+            // Where each pixel's segment begins.
+            let mut at = [args.input; P];
+            for p in 0..P {
+                at[p] = args.input.wrapping_add(*args.pixels.add(tile * P + p)).wrapping_add(offset);
             }
-            if args.run == 16 {
-                while segment < end {
-                    let offset = *args.segments.add(segment);
-                    // The channels after next lie in another plane, where no hardware looks ahead.
-                    let ahead = *args.segments.add((segment + 2).min(args.segment_count - 1));
+            let mut weights = args.weights;
+            let lines = if tile < args.ahead_tiles && args.run == 16 { args.ahead_lines } else { 0 };
+            let mut line = args.ahead.wrapping_add(tile * args.ahead_tile);
+            let mut segment = 0;
+            let ended = loop {
+                let end = if A::CHUNKS { args.segment_count.min(segment + args.chunk) } else { args.segment_count };
+                let first = segment == 0 && args.begins;
+                for b in 0..B {
+                    let start = if first { A::start(args.bias.add(b * 16)) } else { A::zero() };
                     for p in 0..P {
-                        A::prefetch(origins[p].wrapping_add(ahead));
+                        acc[b][p] = start;
                     }
-                    for i in 0..args.ahead_lines {
+                }
+                while segment < end {
+                    // The channels after next lie in another plane, where no hardware looks ahead.
+                    if args.run == 16 && segment + 1 < last {
+                        let ahead = (*args.segments.add(segment + 2)).wrapping_sub(offset);
+                        for p in 0..P {
+                            A::prefetch(at[p].wrapping_add(ahead));
+                        }
+                    }
+                    for i in 0..lines {
                         A::prefetch_far(line.wrapping_add(i * args.ahead_stride));
                     }
                     line = line.wrapping_add(args.ahead_step);
-                    if segment < full {
+                    let steps = if segment < full { args.run } else { args.tail_run };
+                    if steps == 16 {
+                        // Small tiles are unrolled where this is known.
                         for k in 0..16 {
-                            step::<A, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                            step::<A, P, B>(&at, k, weights.add(k * B * 16), &mut acc);
                         }
                     } else {
-                        for k in 0..args.tail_run {
-                            step::<A, P, B>(&origins, offset + k, weights.add(k * B * 16), &mut acc);
+                        for k in 0..steps {
+                            step::<A, P, B>(&at, k, weights.add(k * B * 16), &mut acc);
                         }
                     }
-                    weights = weights.add(16 * B * 16);
-                    segment += 1;
-                }
-            } else {
-                while segment < end {
-                    let offset = *args.segments.add(segment);
-                    for k in 0..args.run {
-                        step::<A, P, B>(&origins, offset + k, weights, &mut acc);
-                        weights = weights.add(B * 16);
+                    for b in 0..B {
+                        for p in 0..P {
+                            acc[b][p] = A::hold(acc[b][p]);
+                        }
                     }
+                    weights = weights.add(args.run * B * 16);
                     segment += 1;
+                    let next = *args.segments.add(segment.min(last));
+                    for p in 0..P {
+                        at[p] = at[p].wrapping_add(next.wrapping_sub(offset));
+                    }
+                    offset = next;
                 }
-            }
-            if !first {
+                if !first {
+                    for b in 0..B {
+                        for p in 0..P {
+                            acc[b][p] = A::add_sums(A::load_sums(sums.add((b * P + p) * 16)), acc[b][p]);
+                        }
+                    }
+                }
+                let done = segment == args.segment_count;
+                if done && args.ends {
+                    break true;
+                }
                 for b in 0..B {
                     for p in 0..P {
-                        acc[b][p] = A::add_sums(A::load_sums(args.sums.add((b * P + p) * 16)), acc[b][p]);
+                        A::store_sums(acc[b][p], sums.add((b * P + p) * 16));
                     }
                 }
-            }
-            let done = segment == args.segment_count;
-            if done && args.ends {
-                break;
-            }
-            for b in 0..B {
-                for p in 0..P {
-                    A::store_sums(acc[b][p], args.sums.add((b * P + p) * 16));
+                if done {
+                    break false;
                 }
+            };
+            if ended && A::finish::<P, B>(args, tile * P, sums, &acc) {
+                waiting(tile * P, sums);
             }
-            if done {
-                return;
+            if !(args.begins && args.ends) {
+                sums = sums.add(P * B * 16);
             }
         }
-        A::finish::<P, B>(args, &acc);
     }
 }
 
 /// One step of K: a column of weights times one input word of each pixel.
 #[inline(always)]
 unsafe fn step<A: Products, const P: usize, const B: usize>(
-    origins: &[*const f32; P],
-    offset: usize,
+    at: &[*const f32; P],
+    k: usize,
     weights: *const f32,
     acc: &mut [[A::Sums; P]; B],
 ) {
@@ -351,7 +401,7 @@ unsafe fn step<A: Products, const P: usize, const B: usize>(
             column[b] = A::column(weights.add(b * 16));
         }
         for p in 0..P {
-            let x = A::spread(origins[p].add(offset));
+            let x = A::spread(at[p].add(k));
             for b in 0..B {
                 acc[b][p] = A::multiply_add(column[b], x, acc[b][p]);
             }
@@ -416,9 +466,10 @@ impl<V: F32x16> Products for V {
     }
     /// Bias, residual, activation.
     #[inline(always)]
-    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, acc: &[[V; P]; B]) {
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, first: usize, _: *mut f32, acc: &[[V; P]; B]) -> bool {
         // SAFETY: TileFn's contract covers bias, residual and output.
         unsafe {
+            let (outputs, residuals) = (args.output_pixels.add(first), args.residual_pixels.wrapping_add(first));
             let low = V::splat(args.epilogue.clamp.0);
             let high = V::splat(args.epilogue.clamp.1);
             for b in 0..B {
@@ -426,11 +477,35 @@ impl<V: F32x16> Products for V {
                 for p in 0..P {
                     let mut x = acc[b][p].add(bias);
                     if !args.residual.is_null() {
-                        let residual = V::load(args.residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]));
+                        let residual = V::load(args.residual.add(*residuals.add(p) + args.residual_blocks[b]));
                         x = x.add(residual);
                     }
-                    x.at_least(low).at_most(high).store(args.output.add(*args.output_pixels.add(p) + args.output_blocks[b]));
+                    x.at_least(low).at_most(high).store(args.output.add(*outputs.add(p) + args.output_blocks[b]));
                 }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_dealt_out_to_tiles_evenly_at_the_end() {
+        for widest in 1..=MAX_PIXELS {
+            for all in 1..=20 * widest {
+                let (mut left, mut sizes) = (all, Vec::new());
+                while left > 0 {
+                    let (pixels, tiles) = tile_pixels(left, widest);
+                    assert!(pixels >= 1 && tiles >= 1 && pixels * tiles <= left, "{pixels} x {tiles} of {left}");
+                    sizes.extend(std::iter::repeat_n(pixels, tiles));
+                    left -= pixels * tiles;
+                }
+                assert_eq!(sizes.len(), all.div_ceil(widest), "{all} pixels, {widest} at most");
+                let last = &sizes[sizes.len().saturating_sub(7)..];
+                assert!(last.iter().max().unwrap() - last.iter().min().unwrap() <= 1, "{sizes:?}");
             }
         }
     }

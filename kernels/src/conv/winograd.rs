@@ -9,7 +9,7 @@
 use super::packed::Kernels;
 use super::prefetch::Prefetcher;
 use super::segments::OcTile;
-use super::tile::{Epilogue, MAX_BLOCKS, MAX_PIXELS, PIXELS, Store, tile_pixels};
+use super::tile::{BATCH, Epilogue, MAX_BLOCKS, PIXELS, Store, tile_pixels};
 use super::{BLOCK, Buffers, Conv, Sums};
 use crate::winograd_transform::{InputArgs, InputFn, OutputArgs, OutputFn, kernel_transform};
 use std::ops::Range;
@@ -163,8 +163,8 @@ fn multiply(
     args.residual = std::ptr::null();
     args.epilogue = Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY));
     args.output_blocks = [0, BLOCK, 2 * BLOCK, 3 * BLOCK];
-    let inputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * c);
-    let outputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * oc);
+    let inputs: [usize; BATCH] = std::array::from_fn(|i| i * c);
+    let outputs: [usize; BATCH] = std::array::from_fn(|i| i * oc);
     (args.pixels, args.output_pixels) = (inputs.as_ptr(), outputs.as_ptr());
     for position in 0..variant.positions() {
         for tile in oc_tiles {
@@ -176,15 +176,15 @@ fn multiply(
             let kernels = conv.weights.conv_tile()[tile.blocks - 1];
             let mut first = 0;
             while first < count {
-                let pixels = tile_pixels(count - first, kernels.len());
+                let (pixels, tiles) = tile_pixels(count - first, kernels.len());
                 args.input = v[(position * count + first) * c..].as_ptr();
                 args.output = m[(position * count + first) * oc + tile.first * BLOCK..].as_mut_ptr();
-                prefetcher.enter(&mut args);
+                args.tiles = prefetcher.enter(&mut args, tiles.min(BATCH / pixels));
                 // SAFETY: V and M hold `count` tiles of C and OC elements at each position, and `transform_input` has written
                 // all of V; the weights' segments are the blocks of C, `tile` is a range of blocks of OC, and a tile has at
                 // most MAX_BLOCKS blocks of bias.
                 unsafe { kernels[pixels - 1](&args) };
-                first += pixels;
+                first += args.tiles * pixels;
             }
         }
     }

@@ -18,7 +18,7 @@ pub(crate) use pack::Panels;
 use crate::BLOCK as LANES;
 use crate::KernelTable;
 use crate::cache::Caches;
-use crate::conv::tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, TileArgs, WHOLE_TILES, tile_pixels};
+use crate::conv::tile::{BATCH, Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, PIXELS, TileArgs, WHOLE_TILES, tile_pixels};
 use crate::parallel::range_of_part;
 use std::ops::Range;
 
@@ -187,6 +187,7 @@ impl Gemm {
                         packed += self.depth() * width;
                         let mut args = TileArgs {
                             input: left.as_ptr(),
+                            tiles: 1,
                             pixels: std::ptr::null(),
                             runs: [0; 2],
                             step: 0,
@@ -205,9 +206,12 @@ impl Gemm {
                             output_pixels: std::ptr::null(),
                             output_blocks: [0, LANES, 2 * LANES, 3 * LANES],
                             epilogue: Epilogue::f32((f32::NEG_INFINITY, f32::INFINITY)),
+                            lines: false,
                             scales: std::ptr::null(),
                             ahead: std::ptr::null(),
                             ahead_lines: 0,
+                            ahead_tiles: 0,
+                            ahead_tile: 0,
                             ahead_stride: 0,
                             ahead_step: 0,
                             sums: tail.as_mut_ptr(),
@@ -236,13 +240,16 @@ impl Gemm {
         let whole = blocks.end * LANES <= self.n;
         let c = args.output;
         let a = args.input;
-        let rows: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * pitch);
+        let rows: [usize; BATCH] = std::array::from_fn(|i| i * pitch);
         let row_of_output = if whole { self.n } else { width };
-        let outputs: [usize; MAX_PIXELS] = std::array::from_fn(|i| i * row_of_output);
+        let outputs: [usize; BATCH] = std::array::from_fn(|i| i * row_of_output);
         (args.pixels, args.output_pixels) = (rows.as_ptr(), outputs.as_ptr());
         let mut row = 0;
         while row < band.len() {
-            let count = tile_pixels(band.len() - row, kernels.len());
+            let (pixels, tiles) = tile_pixels(band.len() - row, kernels.len());
+            // `tail` holds one tile.
+            args.tiles = if whole { tiles.min(BATCH / pixels) } else { 1 };
+            let count = args.tiles * pixels;
             if !sums.is_empty() {
                 args.sums = sums[row * width..(row + count) * width].as_mut_ptr();
             }
@@ -250,7 +257,7 @@ impl Gemm {
             args.output = if whole { c.wrapping_add((band.start + row) * self.n + column) } else { tail.as_mut_ptr() };
             // SAFETY: the caller's promises; a panel that hangs over the last column is written to `tail`, which holds a tile. What
             // `sums` points at holds a tile's sums, or is `tail` and then not used.
-            unsafe { kernels[count - 1](args) };
+            unsafe { kernels[pixels - 1](args) };
             if !whole && args.ends {
                 for i in 0..count {
                     let len = self.n - column;

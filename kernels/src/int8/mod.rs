@@ -25,6 +25,7 @@ use crate::conv::tile::{Epilogue, Products, Store, TileArgs};
 use crate::function::lanes::Lanes;
 use crate::simd::F32x16;
 use std::marker::PhantomData;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// What an instruction set does with bytes.
 ///
@@ -56,10 +57,25 @@ pub(crate) trait Int8: Copy {
     unsafe fn store_sums(sums: Self::Sums, p: *mut i32);
     /// Sum of sums.
     unsafe fn add_sums(a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// The same sums, in registers.
+    #[inline(always)]
+    unsafe fn hold(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
     /// Reads sixteen words of weights.
     unsafe fn column(p: *const i32) -> Self::Column;
     /// Reads one word.
     unsafe fn spread(p: *const i32) -> Self::Spread;
+    /// Sixteen sums as integers.
+    #[inline(always)]
+    unsafe fn lanes(sums: Self::Sums) -> Self::Lanes {
+        let mut lanes = [0; 16];
+        // SAFETY: sixteen integers, here and there.
+        unsafe {
+            Self::store_sums(sums, lanes.as_mut_ptr());
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// Adds to each sum the four products of its weights and the bytes, less the offset.
     unsafe fn multiply_add(column: Self::Column, x: Self::Spread, sums: Self::Sums) -> Self::Sums;
     /// Reads sixteen integers.
@@ -90,12 +106,13 @@ pub(crate) trait Int8: Copy {
             unsafe { Self::narrow(lanes, p.add(i * 16)) };
         }
     }
-    /// Rounds 64 floats to the nearest integers, ties to even, adds the zero point, and writes what 0 to 255 have of the sums. The floats
-    /// are no further from zero than 2³⁰.
+    /// Rounds 64 floats to the nearest integers, ties to even, adds the zero point if it is SHIFTED, and writes what 0 to 255 have of the
+    /// sums. The floats are no further from zero than 2³⁰.
     #[inline(always)]
-    unsafe fn saturate_line(values: [Self::Float; 4], zero: i32, p: *mut u8) {
+    unsafe fn saturate_line<const SHIFTED: bool>(values: [Self::Float; 4], zero: i32, p: *mut u8) {
         // SAFETY: the caller says that 64 bytes are valid.
         unsafe {
+            let zero = if SHIFTED { zero } else { 0 };
             let (low, high) = (Self::Float::splat(-zero as f32), Self::Float::splat((255 - zero) as f32));
             let bytes = |x: Self::Float| Self::add(Self::round(x.at_least(low).at_most(high)), Self::splat(zero));
             Self::narrow_line([bytes(values[0]), bytes(values[1]), bytes(values[2]), bytes(values[3])], p);
@@ -154,12 +171,20 @@ unsafe fn with_residual<I: Int8, const RESIDUAL: bool>(lanes: I::Lanes, scale: I
     }
 }
 
-/// The epilogue of a register tile of B blocks, from sums that wait in `args.sums`. `BIASED` says that they began with the bias.
+/// Pixels whose sums wait: from `first` of the arguments' on, as many as `count`, in `sums`.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    pub first: usize,
+    pub count: usize,
+    pub sums: *const f32,
+}
+
+/// The epilogue of a register tile of B blocks, from sums that wait. `BIASED` says that they began with the bias.
 ///
 /// # Safety
 /// As [`TileFn`](crate::conv::tile::TileFn) says; the sums are those of the pixels.
 #[inline(always)]
-pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: usize) {
+pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: Waiting) {
     // SAFETY: TileFn's contract is the caller's.
     unsafe {
         // Asked once, and not for each vector.
@@ -173,17 +198,17 @@ pub(crate) unsafe fn finish_waiting<I: Int8, const B: usize, const BIASED: bool>
 
 /// The sums of a pixel and a block, with their bias.
 #[inline(always)]
-unsafe fn biased<I: Int8, const BIASED: bool>(args: &TileArgs, pixels: usize, p: usize, b: usize) -> I::Lanes {
+unsafe fn biased<I: Int8, const BIASED: bool>(args: &TileArgs, pixels: Waiting, p: usize, b: usize) -> I::Lanes {
     // SAFETY: TileFn's contract covers sums and bias.
     unsafe {
-        let sums = I::load(args.sums.add((b * pixels + p) * 16).cast());
+        let sums = I::load(pixels.sums.add((b * pixels.count + p) * 16).cast());
         if BIASED { sums } else { I::add(sums, I::load(args.bias.add(b * 16).cast())) }
     }
 }
 
 /// Where outputs are bytes, with or without a residual.
 #[inline(always)]
-unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESIDUAL: bool>(args: &TileArgs, pixels: usize) {
+unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESIDUAL: bool>(args: &TileArgs, pixels: Waiting) {
     // SAFETY: TileFn's contract covers scales, residual and output.
     unsafe {
         let e = &args.epilogue;
@@ -195,19 +220,19 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESID
         }
         // Four blocks that are one cache line are one store.
         let line = B == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
-        for p in 0..pixels {
-            let to = args.output.add(*args.output_pixels.add(p));
+        for p in 0..pixels.count {
+            let to = args.output.add(*args.output_pixels.add(pixels.first + p));
             let mut values = [low; B];
             for b in 0..B {
                 let mut residual = args.residual;
                 if RESIDUAL {
-                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]);
+                    residual = residual.add(*args.residual_pixels.add(pixels.first + p) + args.residual_blocks[b]);
                 }
                 values[b] = with_residual::<I, RESIDUAL>(biased::<I, BIASED>(args, pixels, p, b), scales[b], residual, e);
             }
             if line && e.saturates {
                 let values = [values[0], values[1 % B], values[2 % B], values[3 % B]];
-                I::saturate_line(values, e.zero, to.add(args.output_blocks[0]).cast());
+                I::saturate_line::<true>(values, e.zero, to.add(args.output_blocks[0]).cast());
                 continue;
             }
             let mut bytes = [zero; B];
@@ -227,23 +252,49 @@ unsafe fn finish_pixels<I: Int8, const B: usize, const BIASED: bool, const RESID
 
 /// Where outputs are words.
 #[inline(always)]
-unsafe fn finish_words<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: usize) {
+unsafe fn finish_words<I: Int8, const B: usize, const BIASED: bool>(args: &TileArgs, pixels: Waiting) {
     // SAFETY: TileFn's contract covers sums, scales, residual and output.
     unsafe {
         for b in 0..B {
-            for p in 0..pixels {
+            for p in 0..pixels.count {
                 let sums = biased::<I, BIASED>(args, pixels, p, b);
-                let to = args.output.add(*args.output_pixels.add(p) + args.output_blocks[b]);
+                let to = args.output.add(*args.output_pixels.add(pixels.first + p) + args.output_blocks[b]);
                 if args.epilogue.store == Store::Sums {
                     I::store_lanes(sums, to.cast());
                     continue;
                 }
                 let mut residual = args.residual;
                 if !residual.is_null() {
-                    residual = residual.add(*args.residual_pixels.add(p) + args.residual_blocks[b]);
+                    residual = residual.add(*args.residual_pixels.add(pixels.first + p) + args.residual_blocks[b]);
                 }
                 scaled::<I>(sums, I::Float::load(args.scales.add(b * 16)), residual, &args.epilogue).store(to);
             }
+        }
+    }
+}
+
+/// Where the outputs of a pixel's four blocks are one cache line of bytes that saturate, and so are those of a residual if there is one.
+#[inline(always)]
+unsafe fn finish_lines<I: Int8, const P: usize, const B: usize, const RESIDUAL: bool, const SHIFTED: bool>(
+    args: &TileArgs,
+    first: usize,
+    sums: &[[I::Sums; P]; B],
+) {
+    // SAFETY: TileFn's contract covers scales, residual and output.
+    unsafe {
+        let output = args.output.add(args.output_blocks[0]);
+        let residual = args.residual.wrapping_add(args.residual_blocks[0]);
+        let e = &args.epilogue;
+        for p in 0..P {
+            // Sums take most registers. Scales are read where they are used, for each pixel anew, and do not push them out.
+            compiler_fence(Ordering::SeqCst);
+            let residual = if RESIDUAL { residual.add(*args.residual_pixels.add(first + p)) } else { residual };
+            let mut values = [I::Float::splat(0.0); 4];
+            for b in 0..B.min(4) {
+                let scale = I::Float::load(args.scales.add(b * 16));
+                values[b] = with_residual::<I, RESIDUAL>(I::lanes(sums[b][p]), scale, residual.wrapping_add(b * 4), e);
+            }
+            I::saturate_line::<SHIFTED>(values, e.zero, output.add(*args.output_pixels.add(first + p)).cast());
         }
     }
 }
@@ -252,6 +303,7 @@ impl<I: Int8> Products for Bytes<I> {
     type Sums = I::Sums;
     type Column = I::Column;
     type Spread = I::Spread;
+    const CHUNKS: bool = false;
     #[inline(always)]
     unsafe fn zero() -> I::Sums {
         // SAFETY: the trait's contract gives the instruction set, here and below, and the pointers.
@@ -278,6 +330,11 @@ impl<I: Int8> Products for Bytes<I> {
         unsafe { I::multiply_add(column, x, sums) }
     }
     #[inline(always)]
+    unsafe fn hold(sums: I::Sums) -> I::Sums {
+        // SAFETY: as above.
+        unsafe { I::hold(sums) }
+    }
+    #[inline(always)]
     unsafe fn load_sums(p: *const f32) -> I::Sums {
         // SAFETY: as above.
         unsafe { I::load_sums(p.cast()) }
@@ -302,17 +359,26 @@ impl<I: Int8> Products for Bytes<I> {
         // SAFETY: as above.
         unsafe { <I::Float as F32x16>::prefetch_far(p) }
     }
-    // They wait for `finish_waiting`, which the tables' kernels call next.
+    // In memory, as the registers are all taken by sums. What is not a line waits for `finish_waiting`, which the tables' kernels call.
     #[inline(always)]
-    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, sums: &[[I::Sums; P]; B]) {
+    unsafe fn finish<const P: usize, const B: usize>(args: &TileArgs, first: usize, waiting: *mut f32, sums: &[[I::Sums; P]; B]) -> bool {
         // SAFETY: TileFn's contract is the caller's.
         unsafe {
+            if B == 4 && args.lines {
+                match (args.residual.is_null(), args.epilogue.zero) {
+                    (true, 0) => finish_lines::<I, P, B, false, false>(args, first, sums),
+                    (true, _) => finish_lines::<I, P, B, false, true>(args, first, sums),
+                    (false, _) => finish_lines::<I, P, B, true, false>(args, first, sums),
+                }
+                return false;
+            }
             for b in 0..B {
                 for p in 0..P {
-                    I::store_sums(sums[b][p], args.sums.add((b * P + p) * 16).cast());
+                    I::store_sums(sums[b][p], waiting.add((b * P + p) * 16).cast());
                 }
             }
         }
+        true
     }
 }
 

@@ -45,10 +45,9 @@ macro_rules! instantiate {
             pub(super) unsafe fn conv_tile<const P: usize, const B: usize>(args: &TileArgs) {
                 // SAFETY: the caller keeps TileFn's contract; the target features are those of the instructions.
                 unsafe {
-                    tile::conv_tile::<Bytes<$int8>, P, B>(args);
-                    if args.ends {
-                        finish::<B>(args, P);
-                    }
+                    tile::conv_tile_then::<Bytes<$int8>, P, B>(args, |first, sums| {
+                        finish::<B>(args, $crate::int8::Waiting { first, count: P, sums })
+                    });
                 }
             }
 
@@ -58,7 +57,7 @@ macro_rules! instantiate {
             /// As [`tile::TileFn`] says; the sums are those of the pixels.
             #[inline(never)]
             $(#[$features])?
-            unsafe fn finish<const B: usize>(args: &TileArgs, pixels: usize) {
+            unsafe fn finish<const B: usize>(args: &TileArgs, pixels: $crate::int8::Waiting) {
                 // SAFETY: the caller's promises; the target features are those of the instructions.
                 unsafe { $crate::int8::finish_waiting::<$int8, B, true>(args, pixels) }
             }

@@ -2,7 +2,7 @@
 
 use super::{ROWS, chain_bytes, configure, multiply_bytes, release, sum};
 use crate::conv::tile::{ByRuns, TileArgs, Tiles};
-use crate::int8::{Int8Table, finish_waiting};
+use crate::int8::{Int8Table, Waiting, finish_waiting};
 use crate::table::by_pixels;
 use crate::x86_64::avx512::int8::{Vnni, vnni};
 
@@ -14,7 +14,7 @@ unsafe fn tile<const B: usize>(args: &TileArgs) {
     unsafe {
         sum::<B>(args, multiply_bytes);
         if args.ends {
-            finish_waiting::<Vnni, B, false>(args, args.runs[0] + args.runs[1]);
+            finish_waiting::<Vnni, B, false>(args, Waiting { first: 0, count: args.runs[0] + args.runs[1], sums: args.sums });
         }
     }
 }

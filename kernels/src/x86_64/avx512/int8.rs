@@ -19,6 +19,15 @@ pub(crate) struct Pairs;
 #[derive(Clone, Copy)]
 pub(crate) struct Halves(__m512i, __m512i);
 
+/// No instruction, but one that has its operand in a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn hold(mut sums: __m512i) -> __m512i {
+    // SAFETY: nothing is executed.
+    unsafe { std::arch::asm!("/* {} */", inout(zmm_reg) sums, options(nomem, nostack, preserves_flags)) };
+    sums
+}
+
 /// What both have in common.
 macro_rules! lanes {
     () => {
@@ -42,6 +51,10 @@ macro_rules! lanes {
         #[inline(always)]
         unsafe fn add_sums(a: __m512i, b: __m512i) -> __m512i {
             unsafe { _mm512_add_epi32(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn lanes(sums: __m512i) -> __m512i {
+            sums
         }
         #[inline(always)]
         unsafe fn load(p: *const i32) -> __m512i {
@@ -93,13 +106,15 @@ macro_rules! lanes {
         }
         /// As above, but that packing saturates: to 16 bits with sign, the zero point added, to bytes without.
         #[inline(always)]
-        unsafe fn saturate_line(values: [Vector; 4], zero: i32, p: *mut u8) {
+        unsafe fn saturate_line<const SHIFTED: bool>(values: [Vector; 4], zero: i32, p: *mut u8) {
             const ORDER: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
             unsafe {
-                let round = |x: Vector| _mm512_cvtps_epi32(x.0);
-                let zero = _mm512_set1_epi16(zero as i16);
-                let low = _mm512_adds_epi16(_mm512_packs_epi32(round(values[0]), round(values[1])), zero);
-                let high = _mm512_adds_epi16(_mm512_packs_epi32(round(values[2]), round(values[3])), zero);
+                let mut low = _mm512_packs_epi32(_mm512_cvtps_epi32(values[0].0), _mm512_cvtps_epi32(values[1].0));
+                let mut high = _mm512_packs_epi32(_mm512_cvtps_epi32(values[2].0), _mm512_cvtps_epi32(values[3].0));
+                if SHIFTED {
+                    let zero = _mm512_set1_epi16(zero as i16);
+                    (low, high) = (_mm512_adds_epi16(low, zero), _mm512_adds_epi16(high, zero));
+                }
                 let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
                 _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
             }
@@ -134,6 +149,10 @@ impl Int8 for Vnni {
     type Spread = __m512i;
     const FUSED: bool = true;
     lanes!();
+    #[inline(always)]
+    unsafe fn hold(sums: __m512i) -> __m512i {
+        unsafe { hold(sums) }
+    }
     #[inline(always)]
     unsafe fn column(p: *const i32) -> __m512i {
         unsafe { _mm512_loadu_si512(p.cast()) }
