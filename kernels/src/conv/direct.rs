@@ -67,7 +67,7 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                 }
                 conv.finish(buffers, tile.first..tile.first + tile.blocks, pixels);
             }
-            (walk.args.sums, walk.args.begins, walk.args.ends) = (sums.0.as_mut_ptr(), true, true);
+            (walk.args.sums, walk.args.begins, walk.args.ends) = (sums.as_mut_ptr(), true, true);
         }
     }
 }

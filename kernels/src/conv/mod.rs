@@ -29,6 +29,7 @@ pub use winograd::Winograd;
 
 use crate::parallel::{Executor, MAX_THREADS, Parts, SharedPointer};
 use crate::{AlignedBuffer, BLOCK, Element, Error, Geometry, Halo, Isa, Layout};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 use tile::{Epilogue, MAX_ACCUMULATORS, MAX_BLOCKS, MAX_PIXELS, PIXELS, RUN, Store, TileArgs};
@@ -485,7 +486,7 @@ impl Conv {
             ahead_tile: 0,
             ahead_stride: 0,
             ahead_step: 0,
-            sums: sums.0.as_mut_ptr(),
+            sums: sums.as_mut_ptr(),
             begins: true,
             ends: true,
         }
@@ -505,12 +506,16 @@ struct Buffers<'a> {
     scratch: *mut f32,
 }
 
-/// Chunk sums of the largest register tile.
+/// Chunk sums of the largest register tile, which writes them before it reads them.
 #[repr(align(64))]
-struct Sums([f32; MAX_ACCUMULATORS * BLOCK]);
+struct Sums([MaybeUninit<f32>; MAX_ACCUMULATORS * BLOCK]);
 
 impl Sums {
     fn new() -> Sums {
-        Sums([0.0; MAX_ACCUMULATORS * BLOCK])
+        Sums([const { MaybeUninit::uninit() }; MAX_ACCUMULATORS * BLOCK])
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
     }
 }
