@@ -84,7 +84,7 @@ impl Conv {
     }
 }
 
-/// An output pixel, and where it is. It moves on without dividing, which would cost as much as a step of a register tile.
+/// An output pixel, and where it is. It moves on without dividing.
 pub(super) struct Cursor {
     n: usize,
     y: usize,
@@ -106,7 +106,6 @@ impl Cursor {
     }
 
     /// Moves on by pixels of the same row.
-    #[inline(always)]
     pub fn advance(&mut self, conv: &Conv, pixels: usize) {
         self.x += pixels;
         self.output += pixels * BLOCK;

@@ -51,7 +51,7 @@ macro_rules! instantiate {
                 }
             }
 
-            /// The epilogue: once for all numbers of pixels, since the sums wait in memory anyway.
+            /// The epilogue of sums that wait in memory, once for all numbers of pixels.
             ///
             /// # Safety
             /// As [`tile::TileFn`] says; the sums are those of the pixels.
