@@ -1,26 +1,12 @@
 //! Every input that the fuzzers kept, in `fuzz/corpus/`, once more.
-#![cfg(all(feature = "vision", feature = "npy", feature = "onnx", feature = "packed"))]
+#![cfg(all(feature = "bf16", feature = "int8", feature = "vision", feature = "npy", feature = "onnx", feature = "packed"))]
 
 use std::path::Path;
 
-#[path = "../fuzz/targets/convolution.rs"]
-mod convolution;
-#[path = "../fuzz/targets/graph.rs"]
-mod graph;
-#[path = "../fuzz/targets/image.rs"]
-mod image;
-#[path = "../fuzz/targets/npy.rs"]
-mod npy;
-#[path = "../fuzz/targets/onnx.rs"]
-mod onnx;
-#[path = "../fuzz/targets/packed.rs"]
-mod packed;
-#[path = "../fuzz/targets/safetensors.rs"]
-mod safetensors;
-#[path = "../fuzz/targets/tuning.rs"]
-mod tuning;
-#[path = "../fuzz/targets/weights.rs"]
-mod weights;
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use targets::*;
 
 /// A target's name, and what runs an input.
 type Target = (&'static str, fn(&[u8]));
@@ -29,6 +15,8 @@ const TARGETS: &[Target] = &[
     ("convolution", convolution::run),
     ("graph", graph::run),
     ("image", image::run),
+    ("low_precision_convolution", low_precision_convolution::run),
+    ("low_precision_graph", low_precision_graph::run),
     ("npy", npy::run),
     ("onnx", onnx::run),
     ("packed", packed::run),
@@ -66,6 +54,16 @@ fn inputs_of_convolutions() {
 #[test]
 fn inputs_of_graphs() {
     replay("graph");
+}
+
+#[test]
+fn inputs_of_convolutions_in_low_precision() {
+    replay("low_precision_convolution");
+}
+
+#[test]
+fn inputs_of_graphs_in_low_precision() {
+    replay("low_precision_graph");
 }
 
 #[test]

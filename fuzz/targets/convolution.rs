@@ -14,7 +14,8 @@ pub fn run(bytes: &[u8]) {
 /// Most multiply-accumulates of a problem: the oracle does them in f64.
 const MOST: u64 = 1 << 15;
 
-fn problem(u: &mut Unstructured<'_>) -> Result<ConvProblem> {
+/// A problem, unless what was drawn is none or is too large.
+pub fn problem(u: &mut Unstructured<'_>) -> Result<Option<ConvProblem>> {
     let groups = u.int_in_range(1..=40)?;
     let depthwise: bool = u.arbitrary()?;
     let (width, outputs) = if depthwise { (1, 1) } else { (u.int_in_range(1..=40)?, u.int_in_range(1..=40)?) };
@@ -23,11 +24,21 @@ fn problem(u: &mut Unstructured<'_>) -> Result<ConvProblem> {
     let mut pad = || u.int_in_range(0..=4);
     let pads = [pad()?, pad()?, pad()?, pad()?];
     let n = u.int_in_range(1..=3)?;
-    Ok(ConvProblem { n, c: groups * width, h: size[0], w: size[1], oc: groups * outputs, kernel, stride, pads, dilation, groups })
+    let p = ConvProblem { n, c: groups * width, h: size[0], w: size[1], oc: groups * outputs, kernel, stride, pads, dilation, groups };
+    Ok((p.validate().is_ok() && p.macs() <= MOST).then_some(p))
+}
+
+pub fn halo(u: &mut Unstructured<'_>) -> Result<Halo> {
+    let mut side = || u.int_in_range(0..=3);
+    Ok(Halo { top: side()?, left: side()?, bottom: side()?, right: side()? })
+}
+
+pub fn absolute(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|x| x.abs()).collect()
 }
 
 /// Values in [-1, 1) that depend on nothing but the seed.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
+pub fn noise(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
         state ^= state << 13;
@@ -39,16 +50,9 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn convolve(u: &mut Unstructured<'_>) -> Result<()> {
-    let p = problem(u)?;
-    if p.validate().is_err() || p.macs() > MOST {
-        return Ok(());
-    }
+    let Some(p) = problem(u)? else { return Ok(()) };
     let [oh, ow] = p.output();
-    let mut halo = || -> Result<Halo> {
-        let mut side = || u.int_in_range(0..=3);
-        Ok(Halo { top: side()?, left: side()?, bottom: side()?, right: side()? })
-    };
-    let (output_halo, residual_halo) = (halo()?, halo()?);
+    let (output_halo, residual_halo) = (halo(u)?, halo(u)?);
     let skip = u.int_in_range(0..=2)?;
     let threads = u.int_in_range(1..=5)?;
     let clamp = *u.choose(&[(f32::NEG_INFINITY, f32::INFINITY), (0.0, f32::INFINITY), (-0.5, 0.75)])?;
@@ -56,7 +60,6 @@ fn convolve(u: &mut Unstructured<'_>) -> Result<()> {
     let (weight, bias) = (noise(2, p.weight_len()), noise(3, p.oc));
     let addend = noise(4, p.n * p.oc * oh * ow);
 
-    let absolute = |v: &[f32]| v.iter().map(|x| x.abs()).collect::<Vec<_>>();
     let exact = reference::convolution(&p, &input, &weight, Some(&bias)).expect("a valid problem");
     let magnitude = reference::convolution(&p, &absolute(&input), &absolute(&weight), Some(&absolute(&bias))).expect("a valid problem");
     let steps = (p.c / p.groups * p.kernel[0] * p.kernel[1] + 8) as f64;
@@ -123,7 +126,7 @@ fn residual_len(residual: Option<Geometry>) -> usize {
 }
 
 /// Every thread's part, one after the other: a fuzzer runs this often.
-struct OneByOne(usize);
+pub struct OneByOne(pub usize);
 
 impl stridewise_kernels::Executor for OneByOne {
     fn threads(&self) -> usize {

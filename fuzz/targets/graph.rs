@@ -37,7 +37,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// Most bytes of a session.
-const MOST: usize = 4 << 20;
+pub const MOST: usize = 4 << 20;
 
 /// Small numbers, and now and then one that overflows something.
 fn number(u: &mut Unstructured<'_>, few: usize) -> Result<usize> {
@@ -53,7 +53,7 @@ fn positive(u: &mut Unstructured<'_>, few: usize) -> Result<usize> {
     Ok(number(u, few - 1)?.saturating_add(1))
 }
 
-fn tensor(dims: &[usize], seed: usize) -> Tensor<f32> {
+pub fn tensor(dims: &[usize], seed: usize) -> Tensor<f32> {
     let shape = Shape::new(dims).expect("a small shape");
     let mut tensor = Tensor::zeros(shape).expect("a small tensor");
     for (i, v) in tensor.as_mut_slice().iter_mut().enumerate() {
@@ -81,8 +81,8 @@ fn pads(u: &mut Unstructured<'_>, few: usize) -> Result<[usize; 4]> {
     Ok([top, left, bottom, right])
 }
 
-/// Channels (or features) of a value, as far as one can tell before shapes are inferred.
-fn network(u: &mut Unstructured<'_>) -> Result<Graph> {
+/// A network of up to eight nodes, most of which fit what they read.
+pub fn network(u: &mut Unstructured<'_>) -> Result<Graph> {
     let channels = u.int_in_range(1..=40)?;
     let mut graph = Graph::new("fuzzed", channels, [positive(u, 20)?, positive(u, 20)?]);
     let mut values: Vec<ValueId> = vec![graph.input().value];

@@ -41,7 +41,7 @@ fn whole() -> &'static [u8] {
 }
 
 /// Changes a file in as many places as the bytes say, most of them in its header.
-pub fn damage(file: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()> {
+fn damage(file: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()> {
     for _ in 0..u.int_in_range(0..=12)? {
         let header = file.get(..8).map_or(0, |b| b.iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte)));
         let end = if u.ratio(3, 4)? { file.len().min(header.saturating_add(8)) } else { file.len() };

@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../targets/packed.rs"]
-mod target;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| target::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stridewise_fuzz::packed::run(bytes));
