@@ -1,7 +1,8 @@
 //! Denormals as zeros while kernels run: a denormal operand or result costs some processors a hundred cycles.
 //!
-//! Rust assumes the default setting when it computes a constant at compile time, so what runs under another must not rely on a
-//! denormal's value: kernels do not.
+//! Rust promises nothing of its floating-point operations under another setting than the default. What compilers make of them are the
+//! same instructions under any, and constants that are computed at compile time under the default: only what is denormal may differ, and
+//! kernels do not rely on a denormal's value. The setting is another only while a session runs its kernels.
 
 /// Sets the processor to flush denormals until dropped, then restores the thread's setting.
 pub struct FlushDenormals {

@@ -148,9 +148,9 @@ impl Windows {
         Ok(windows)
     }
 
-    /// Whether there are `count` of them, all inside `size` elements.
+    /// Whether there are `count` of them, all inside `size` elements, and so are their steps.
     pub(crate) fn fit(&self, size: usize, count: usize) -> bool {
-        self.ranges.len() == count && self.ranges.iter().all(|r| r.1 <= size)
+        self.ranges.len() == count && self.step <= size.max(1) && self.ranges.iter().all(|r| r.1 <= size)
     }
 
     /// Elements of the longest.

@@ -183,8 +183,8 @@ impl AxisMap {
     /// As [`AxisMap::new`].
     pub fn bytes_needed(input: usize, output: usize, scale: f64, rule: &Rule) -> Result<usize, Error> {
         let taps = Kernel::new(input, output, scale, rule)?.taps;
-        // Of each tap the weight and an offset, and the weight once more while they are trimmed; of each element the first tap, an
-        // offset, and whether it is outside; of one the exact weights.
+        // Of each tap the weight and an offset; of each element the first tap, an offset, and whether it is outside; of one the exact
+        // weights.
         let tap = size_of::<f32>() + size_of::<usize>();
         let each = taps * tap + size_of::<usize>() + size_of::<Option<isize>>() + 4;
         Ok(output * each + taps * size_of::<f64>())
@@ -200,28 +200,20 @@ impl AxisMap {
         self.taps == 1 && self.weights.iter().all(|w| *w == 1.0)
     }
 
-    /// Leaves out taps whose weights are zero everywhere.
+    /// Leaves out as many taps as each element can do without at its ends, behind first.
     fn trim(&mut self) {
-        while self.taps > 1 {
-            let output = self.starts.len();
-            // Each element can do without its first or its last tap.
-            let spare = |i: usize| {
-                let w = &self.weights[i * self.taps..][..self.taps];
-                w[0] == 0.0 || w[self.taps - 1] == 0.0
-            };
-            if !(0..output).all(spare) {
-                return;
-            }
-            let mut weights = Vec::with_capacity(output * (self.taps - 1));
-            for i in 0..output {
-                let w = &self.weights[i * self.taps..][..self.taps];
-                let behind = w[self.taps - 1] != 0.0;
-                self.starts[i] += usize::from(behind);
-                weights.extend_from_slice(if behind { &w[1..] } else { &w[..self.taps - 1] });
-            }
-            self.weights = weights;
-            self.taps -= 1;
+        let before = |w: &[f32]| w.iter().position(|w| *w != 0.0).unwrap_or(self.taps);
+        let behind = |w: &[f32]| w.iter().rev().position(|w| *w != 0.0).unwrap_or(self.taps);
+        let spare = self.weights.chunks_exact(self.taps).map(|w| before(w) + behind(w)).min().unwrap_or(0).min(self.taps - 1);
+        let taps = self.taps - spare;
+        for (i, start) in self.starts.iter_mut().enumerate() {
+            let from = i * self.taps;
+            let before = spare - behind(&self.weights[from..][..self.taps]).min(spare);
+            *start += before;
+            self.weights.copy_within(from + before..from + before + taps, i * taps);
         }
+        self.weights.truncate(self.starts.len() * taps);
+        self.taps = taps;
     }
 }
 

@@ -168,6 +168,19 @@ fn convolutions_of_bf16_match_the_f64_reference() {
     println!("{} problems on {:?}", grid.len(), Bf16Table::all());
 }
 
+/// Groups of tiles whose sums wait for the rest of K, before others whose sums do not.
+#[test]
+fn sums_that_wait_are_no_other_tiles_business() {
+    let p: ConvProblem = "n1c96h12w12o2048k6p3x3x2x2g4".parse().unwrap();
+    let data = Data::new(&p);
+    // Plain code takes too long, and has small tiles.
+    for table in Bf16Table::all().into_iter().filter(|table| table.has_dot_products()) {
+        let setup = |algorithm| Setup { algorithm, layout: Layout::Nchw32c, threads: 1, residual: false, wide: true, clamp: (0.0, 9.0) };
+        let [direct, gathered] = [Algorithm::Direct, Algorithm::Im2colGemm].map(|algorithm| run(table, &p, &data, setup(algorithm)));
+        assert!(bits(&direct) == bits(&gathered), "{p} on {table:?}");
+    }
+}
+
 fn problems() -> impl Strategy<Value = ConvProblem> {
     let group = (1usize..5, 1usize..20, 1usize..20);
     let axis = (1usize..12, 1usize..5, 1usize..4, 0usize..4, 0usize..4, 1usize..3);

@@ -181,7 +181,11 @@ fn channels_are_put_together_taken_apart_and_shuffled() {
     refused(Channels::concat(&[g], geometry([1, 20, 2, 3], HALO), table));
     refused(Channels::slice(g, geometry([1, 5, 2, 2], HALO), 16, 1, table));
     refused(Channels::shuffle(g, g, 3, table));
-    refused(Channels::new(&[g], g, &[(1, 0); 20], table));
+    refused(Channels::new(&[g], g, |_| (1, 0), table));
+    let vast = Geometry::new(Layout::Nchw16c, [1, 1 << 58, 1, 1], Halo::NONE).unwrap();
+    for op in [Channels::slice(vast, vast, 0, 1, table), Channels::shuffle(vast, vast, 16, table), Channels::concat(&[vast], vast, table)] {
+        assert!(matches!(op.map(|_| ()), Err(Error::OutOfMemory { .. })), "a table of 2^58 channels");
+    }
 }
 
 #[test]
@@ -253,6 +257,9 @@ fn resizing_of_rows_and_columns() {
         (Coordinates::AlignCorners, Interpolation::Linear),
         (Coordinates::HalfPixel, Interpolation::Cubic { coefficient: -0.75 }),
     ];
+    // Many taps, half of which are zero.
+    let rule = Rule { coordinates: Coordinates::HalfPixel, interpolation: Interpolation::Linear, exclude_outside: false, antialias: true };
+    assert_eq!(AxisMap::new(1 << 21, 2, 1.0 / (1 << 20) as f64, &rule).unwrap().output(), 2);
     for ([h, w], [oh, ow]) in [([3, 4], [6, 8]), ([5, 7], [3, 9]), ([1, 1], [4, 3]), ([6, 6], [2, 3])] {
         for (coordinates, interpolation) in rules {
             for antialias in [false, true] {

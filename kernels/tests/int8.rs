@@ -166,6 +166,8 @@ fn check(p: &ConvProblem) -> usize {
         (Skip::None, Out::Floats, (-0.5, 1.0), around, 1),
         (Skip::InPlace, Out::Floats, RELU, Halo::NONE, 2),
         (Skip::None, Out::Sums, NONE, around, 2),
+        // A residual whose planes lie further apart than the output's.
+        (Skip::Buffer, Out::Bytes(0), NONE, Halo::NONE, 1),
     ];
     let mut runs = 0;
     for (skip, out, clamp, output_halo, threads) in variants {
@@ -210,6 +212,7 @@ const GRID: &[&str] = &[
     "n13c5h1w1o5k1",
     "n1c520h3w5o130k3p1",
     "n1c48h7w7o10k7",
+    "n1c16h1w1o448k1g4",
 ];
 
 #[test]

@@ -178,6 +178,11 @@ fn empty_products_and_refusals() {
         op.run(&Inline, &operand(a), &operand(b), None, &mut output, &mut vec![0.0; op.scratch_len(1)]).unwrap();
         assert!(output.iter().all(|x| *x == 0.0), "{a:?} {b:?}");
     }
+    // Of no products no operand is packed, of one only once.
+    let none = MatMul::new(&[0, 2, 3], &[0, 3, 4], table).unwrap().with_right(&Inline, &[]).unwrap();
+    assert_eq!(none.run(&Inline, &[], &[], None, &mut [], &mut vec![0.0; none.scratch_len(1)]), Ok(()));
+    let packed = MatMul::new(&[2, 3], &[3, 4], table).unwrap().with_right(&Inline, &[1.0; 12]).unwrap();
+    assert!(matches!(packed.with_right(&Inline, &[]).map(|_| ()), Err(Error::Problem { .. })));
     for (a, b) in [(&[][..], &[1][..]), (&[2, 3], &[4, 3]), (&[2, 2, 3], &[3, 3, 3]), (&[3], &[2]), (&[usize::MAX, 3], &[3, 2])] {
         assert!(matches!(MatMul::new(a, b, table).map(|_| ()), Err(Error::Problem { .. })), "{a:?} {b:?}");
     }

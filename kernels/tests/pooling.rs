@@ -7,8 +7,8 @@ use harness::{
     part_of, random_runner, report,
 };
 use proptest::prelude::*;
-use stridewise_kernels::pool::{Pool, Reduction, Windows};
-use stridewise_kernels::{Error, Geometry, Halo, Inline, KernelTable, Layout};
+use stridewise_kernels::pool::{Pool, Reduction, Sliding, Windows};
+use stridewise_kernels::{Error, Geometry, Halo, Inline, KernelTable, Layout, dense};
 
 /// One axis of a pooling op, as ONNX writes it.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +220,12 @@ fn windows_that_cover_nothing_are_refused() {
     refused(Windows::sliding(8, [usize::MAX, usize::MAX], [0, usize::MAX], usize::MAX, true));
     refused(Windows::adaptive(0, 3));
     refused(Windows::adaptive(0, usize::MAX));
+    // Steps over the whole input, in the middle of all windows.
+    let over = Sliding { kernel: 2, stride: 1, dilation: 5, pads: [5, 5], ceil_mode: false, count_include_pad: false };
+    refused(Windows::onnx(1, &over));
+    assert!(matches!(dense::Pool::new(Reduction::Mean, &[1, 1, 1], &[over]).map(|_| ()), Err(Error::Problem { .. })));
+    let every = Sliding { stride: 5, ..over };
+    assert!(Windows::onnx(1, &every).is_ok() && dense::Pool::new(Reduction::Mean, &[1, 1, 1], &[every]).is_ok());
     assert!(Windows::sliding(8, [usize::MAX, usize::MAX], [usize::MAX - 1, usize::MAX], 1, true).is_ok());
     // Too many to hold: refused before memory is touched.
     for huge in [Windows::sliding(usize::MAX, [1, 1], [0, 0], usize::MAX, true), Windows::adaptive(usize::MAX, usize::MAX)] {
@@ -247,6 +253,11 @@ fn buffers_that_do_not_fit_the_windows_are_refused() {
     ] {
         assert!(matches!(pool(from, to), Err(Error::Problem { .. })), "{from:?} into {to:?}");
     }
+    // The steps of windows over more elements do not fit either.
+    let far = Sliding { kernel: 1, stride: 1 << 62, dilation: 1 << 62, pads: [0, 0], ceil_mode: false, count_include_pad: false };
+    let far = Windows::onnx(1 << 62, &far).unwrap();
+    let one = Windows::adaptive(4, 1).unwrap();
+    assert!(Pool::new(Reduction::Mean, blocked([1, 16, 4, 4]), blocked([1, 16, 1, 1]), far, one, table).is_err());
     let empty = Windows::adaptive(4, 0).unwrap();
     assert!(Pool::new(Reduction::Mean, blocked([1, 16, 4, 4]), blocked([1, 16, 2, 2]), empty, windows(), table).is_err());
 }

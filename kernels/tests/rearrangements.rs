@@ -188,6 +188,12 @@ fn depth_and_space() {
     };
     check(&Rearrange::space_to_depth(&shape, 3).unwrap(), &shape, &[2, 27, 2, 3], source, "space to depth");
     assert!(Rearrange::depth_to_space(&[1, 6, 2, 2], 2, false).is_err() && Rearrange::depth_to_space(&[1, 6, 2], 1, false).is_err());
+    // No elements, and strides that overflow all the same.
+    for crd in [false, true] {
+        assert!(Rearrange::depth_to_space(&[1, 0, 1 << 40, 1], 1 << 31, crd).is_err());
+    }
+    assert!(Rearrange::space_to_depth(&[1, 0, 0, 1 << 40], 1 << 31).is_err());
+    assert_eq!(Rearrange::space_to_depth(&[1, 0, 4, 6], 2).unwrap().output_shape(), [1, 0, 2, 3]);
     assert!(Rearrange::depth_to_space(&[1, 6, 2, 2], 0, false).is_err() && Rearrange::space_to_depth(&[1, 1, 3, 4], 2).is_err());
 }
 

@@ -3,9 +3,10 @@
 //! Two neighbouring channels share a word, and `vdpbf16ps` multiplies and adds up both. A pixel of a plane is 32 channels, one cache
 //! line; see [`Layout`](crate::Layout).
 //!
-//! What is the same bits everywhere and what is not: conversions to bf16 (to nearest, ties to even), maxima, and results on any number
-//! of threads are. Sums are not the same on every instruction set: `vdpbf16ps` takes denormals for zero, inputs and results alike, and
-//! whether it rounds between the two products is up to the processor. Where it is missing, both products of a word are fused
+//! What is the same bits everywhere and what is not: conversions to bf16 (to nearest, ties to even) and maxima are, but that
+//! `vcvtneps2bf16` takes denormals for zero; and so are results on any number of threads. Sums are not the same on every instruction set:
+//! `vdpbf16ps` takes denormals for zero too, inputs and results alike, and whether it rounds between the two products is up to the
+//! processor. Where it is missing, both products of a word are fused
 //! multiply-adds, the second channel's first, which is what Intel documents for the instruction.
 
 mod conversion;

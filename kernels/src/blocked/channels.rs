@@ -19,40 +19,60 @@ struct Piece {
 pub struct Channels {
     inputs: Vec<Geometry>,
     output: Geometry,
-    /// For each plane of the output, the pieces that it is made of.
-    planes: Vec<Vec<Piece>>,
+    /// What the output's planes are made of, one behind the other.
+    pieces: Vec<Piece>,
+    /// Where the pieces of each plane begin, and where the last ends.
+    starts: Vec<usize>,
     joined: bool,
     table: &'static KernelTable,
 }
 
 impl Channels {
-    /// `map` has, for each channel of the output, an input and a channel of it. All are NCHW16c, with as many images, rows and columns.
+    /// `map` tells for each channel of the output an input and a channel of it. All are NCHW16c, with as many images, rows and columns.
     ///
     /// # Errors
-    /// When a buffer is of another shape or layout, `map` has not one entry a channel, or an entry is out of range.
-    pub fn new(inputs: &[Geometry], output: Geometry, map: &[(usize, usize)], table: &'static KernelTable) -> Result<Channels, Error> {
+    /// When a buffer is of another shape or layout, a channel that is told is out of range, or there is no memory.
+    pub fn new(
+        inputs: &[Geometry],
+        output: Geometry,
+        map: impl Fn(usize) -> (usize, usize),
+        table: &'static KernelTable,
+    ) -> Result<Channels, Error> {
         let refuse = |reason: &str| Error::Problem { problem: format!("channels of {inputs:?} into {output:?}"), reason: reason.into() };
         let fits = |g: &Geometry| g.layout == Layout::Nchw16c && [g.n, g.h, g.w] == [output.n, output.h, output.w];
         if !fits(&output) || !inputs.iter().all(fits) {
             return Err(refuse("the buffers are not NCHW16c of as many images, rows and columns"));
         }
-        if map.len() != output.c || map.iter().any(|&(input, channel)| inputs.get(input).is_none_or(|g| channel >= g.c)) {
-            return Err(refuse("the map has not one entry a channel, or an entry is out of range"));
-        }
-        let planes = map.chunks(BLOCK).map(|lanes| {
-            let mut pieces: Vec<Piece> = Vec::new();
-            for (lane, &(input, channel)) in lanes.iter().enumerate() {
-                let (plane, from) = (channel / BLOCK, channel % BLOCK);
-                match pieces.last_mut() {
-                    Some(p) if p.input == input && p.plane == plane && p.from + p.count == from => p.count += 1,
-                    _ => pieces.push(Piece { input, plane, from, to: lane, count: 1 }),
+        let out_of_memory = |elements: usize| Error::OutOfMemory { bytes: elements.saturating_mul(size_of::<Piece>()) };
+        let (mut pieces, mut starts): (Vec<Piece>, Vec<usize>) = (Vec::new(), Vec::new());
+        starts.try_reserve_exact(output.planes() + 1).map_err(|_| out_of_memory(output.planes()))?;
+        for channel in 0..output.c {
+            let lane = channel % BLOCK;
+            if lane == 0 {
+                starts.push(pieces.len());
+            }
+            let (input, channel) = map(channel);
+            if inputs.get(input).is_none_or(|g| channel >= g.c) {
+                return Err(refuse("a channel is out of range"));
+            }
+            let (plane, from) = (channel / BLOCK, channel % BLOCK);
+            match pieces.last_mut() {
+                Some(p) if lane > 0 && p.input == input && p.plane == plane && p.from + p.count == from => p.count += 1,
+                _ => {
+                    pieces.try_reserve(1).map_err(|_| out_of_memory(pieces.len() + 1))?;
+                    pieces.push(Piece { input, plane, from, to: lane, count: 1 });
                 }
             }
-            pieces
-        });
-        let planes = planes.collect();
+        }
+        starts.push(pieces.len());
         let joined = is_gapless(&output) && inputs.iter().all(is_gapless);
-        Ok(Channels { inputs: inputs.to_vec(), output, planes, joined, table })
+        Ok(Channels { inputs: inputs.to_vec(), output, pieces, starts, joined, table })
+    }
+
+    /// Most bytes of the table for an output of `channels`.
+    pub fn bytes_needed(channels: usize) -> usize {
+        // A table that grows is twice as large for a while.
+        channels.saturating_mul(3 * size_of::<Piece>() + size_of::<usize>())
     }
 
     /// The inputs' channels one behind the other.
@@ -60,13 +80,20 @@ impl Channels {
     /// # Errors
     /// As [`Channels::new`].
     pub fn concat(inputs: &[Geometry], output: Geometry, table: &'static KernelTable) -> Result<Channels, Error> {
-        let total = inputs.iter().fold(0usize, |sum, g| sum.saturating_add(g.c));
+        let mut ends = Vec::with_capacity(inputs.len());
+        let total = inputs.iter().fold(0usize, |sum, g| {
+            ends.push(sum.saturating_add(g.c));
+            sum.saturating_add(g.c)
+        });
         if total != output.c {
             let problem = format!("concatenation of {inputs:?} into {output:?}");
             return Err(Error::Problem { problem, reason: format!("the inputs have {total} channels") });
         }
-        let map: Vec<(usize, usize)> = inputs.iter().enumerate().flat_map(|(i, g)| (0..g.c).map(move |c| (i, c))).collect();
-        Channels::new(inputs, output, &map, table)
+        let map = |channel: usize| {
+            let input = ends.partition_point(|end| *end <= channel);
+            (input, channel - input.checked_sub(1).map_or(0, |before| ends[before]))
+        };
+        Channels::new(inputs, output, map, table)
     }
 
     /// The output's channels are those of the input from `first` on, `step` apart.
@@ -74,8 +101,7 @@ impl Channels {
     /// # Errors
     /// As [`Channels::new`].
     pub fn slice(input: Geometry, output: Geometry, first: usize, step: usize, table: &'static KernelTable) -> Result<Channels, Error> {
-        let map: Vec<(usize, usize)> = (0..output.c).map(|c| (0, first.saturating_add(c.saturating_mul(step)))).collect();
-        Channels::new(&[input], output, &map, table)
+        Channels::new(&[input], output, |c| (0, first.saturating_add(c.saturating_mul(step))), table)
     }
 
     /// The channels of `groups` groups in turn: `[groups, C / groups]` transposed.
@@ -88,8 +114,7 @@ impl Channels {
             return Err(Error::Problem { problem, reason: format!("the channels are no multiple of {groups} groups") });
         }
         let each = output.c / groups;
-        let map: Vec<(usize, usize)> = (0..output.c).map(|c| (0, c % groups * each + c / groups)).collect();
-        Channels::new(&[input], output, &map, table)
+        Channels::new(&[input], output, |c| (0, c % groups * each + c / groups), table)
     }
 
     /// Moves the channels.
@@ -122,10 +147,10 @@ impl Channels {
     }
 
     fn row(&self, inputs: &[&[f32]], [n, plane, y]: [usize; 3], to: &mut [f32]) {
-        let pieces = &self.planes[plane];
+        let pieces = &self.pieces[self.starts[plane]..self.starts[plane + 1]];
         let source = |p: &Piece| &inputs[p.input][self.inputs[p.input].offset(n, p.plane, y, 0)..][..to.len()];
         let whole = self.output.c - plane * BLOCK >= BLOCK;
-        if let ([piece], true) = (&pieces[..], whole) {
+        if let ([piece], true) = (pieces, whole) {
             to.copy_from_slice(source(piece));
             return;
         }

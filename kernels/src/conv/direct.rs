@@ -145,7 +145,8 @@ impl Conv {
     pub(super) fn line(&self) -> usize {
         let ([oh, ow], input) = (self.output_size, &self.input);
         let step = self.problem.stride[1] * input.layout.words();
-        if input.row_stride() * self.problem.stride[0] == ow * step { oh * ow } else { ow }
+        // One row has no next, and its stride may be any.
+        if input.row_stride().checked_mul(self.problem.stride[0]) == Some(ow * step) { oh * ow } else { ow }
     }
 
     /// Points the arguments at a tile of OC.
@@ -161,8 +162,9 @@ impl Conv {
             args.output_blocks[block] = self.output.block_offset(tile.first + block);
             args.residual_blocks[block] = buffers.residual_geometry.block_offset(tile.first + block);
         }
-        // A residual has the output's layout, and its blocks lie as far apart.
-        let line = tile.blocks == 4 && args.output_blocks[3].wrapping_sub(args.output_blocks[0]) == 12;
-        args.lines = line && self.epilogue.saturates && (self.epilogue.zero == 0 || self.residual.is_none());
+        // The planes of a residual may lie elsewhere than the output's: four blocks of one plane of both.
+        let line = |blocks: &[usize]| tile.blocks == 4 && blocks[3].wrapping_sub(blocks[0]) == 12;
+        let residual = self.residual.is_none() || self.epilogue.zero == 0 && line(&args.residual_blocks);
+        args.lines = line(&args.output_blocks) && residual && self.epilogue.saturates;
     }
 }

@@ -106,9 +106,11 @@ pub(super) fn run(conv: &Conv, buffers: &Buffers<'_>, tiles: Range<usize>, pixel
                         args.input = rows[row * pitch..].as_ptr();
                         args.runs = two_runs(count);
                         registers.enter(&args);
-                        if at_once < segments.len() {
-                            args.sums = sums[waiting + row * width..][..args.tiles * count * width].as_mut_ptr();
-                        }
+                        args.sums = if at_once < segments.len() {
+                            sums[waiting + row * width..][..args.tiles * count * width].as_mut_ptr()
+                        } else {
+                            own.as_mut_ptr()
+                        };
                         // SAFETY: the rows of these pixels were just gathered; the rest as in `direct::run`.
                         unsafe { kernels[count - 1](&args) };
                         row += args.tiles * count;

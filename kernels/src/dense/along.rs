@@ -196,20 +196,30 @@ impl TopK {
                 values.as_ptr().add(first + i * inner).write(value);
                 places.as_ptr().add(first + i * inner).write(place as f32);
             };
-            // Insertion into the sorted list of those found so far; no element of a later place goes before an equal one.
-            let mut count = 0;
-            for i in 0..self.along.len {
-                let new = (input[at + i * inner], i);
-                if count == self.k && !comes_before(new, get(count - 1)) {
-                    continue;
+            // A heap of those found so far, the last of them at its root, which in the end is taken off it from behind.
+            let sink = |mut place: usize, count: usize, new: (f32, usize)| {
+                loop {
+                    let (left, right) = (2 * place + 1, 2 * place + 2);
+                    let child = if right < count && comes_before(get(left), get(right)) { right } else { left };
+                    if child >= count || comes_before(get(child), new) {
+                        return set(place, new);
+                    }
+                    set(place, get(child));
+                    place = child;
                 }
-                let mut place = if count < self.k { count } else { count - 1 };
-                while place > 0 && comes_before(new, get(place - 1)) {
-                    set(place, get(place - 1));
-                    place -= 1;
+            };
+            let element = |i: usize| (input[at + i * inner], i);
+            (0..self.k).for_each(|i| set(i, element(i)));
+            (0..self.k / 2).rev().for_each(|place| sink(place, self.k, get(place)));
+            for i in self.k..self.along.len {
+                if comes_before(element(i), get(0)) {
+                    sink(0, self.k, element(i));
                 }
-                set(place, new);
-                count = self.k.min(count + 1);
+            }
+            for count in (1..self.k).rev() {
+                let first = get(count);
+                set(count, get(0));
+                sink(0, count, first);
             }
         })
     }

@@ -115,7 +115,7 @@ impl MatMul {
         padded([m, k])?;
         padded([k, n])?;
         padded([m, n])?;
-        let gemm = (m > 0 && n > 0 && k > 0).then(|| Gemm::new(m, n, k, table));
+        let gemm = (m > 0 && n > 0 && k > 0 && products > 0).then(|| Gemm::new(m, n, k, table));
         let (lens, batch) = ([lens[0], lens[1], len], Vec::new());
         Ok(MatMul { gemm, strides, products, batch, lens, shape, scale: 1.0, addend: None, packed: None })
     }
@@ -123,13 +123,14 @@ impl MatMul {
     /// Packs the right operand now, once for all runs, which are then given none.
     ///
     /// # Errors
-    /// When the slice has another length than the operand, there is one right operand for each product, or there is no memory.
+    /// When the slice has another length than the operand, there is one right operand for each product, it is packed already, or there is
+    /// no memory.
     pub fn with_right(mut self, executor: &dyn Executor, b: &[f32]) -> Result<MatMul, Error> {
-        check("right operand", self.lens[1], b.len())?;
-        if self.products > 1 {
+        if self.products > 1 || self.packed.is_some() {
             let problem = format!("product into {:?}", self.shape);
-            return Err(Error::Problem { problem, reason: "only a single right operand is packed beforehand".into() });
+            return Err(Error::Problem { problem, reason: "only a single right operand is packed beforehand, and once".into() });
         }
+        check("right operand", self.lens[1], b.len())?;
         if let Some(gemm) = &self.gemm {
             let [row, column] = self.strides[1];
             self.packed = Some(Panels::new(gemm, Matrix { data: b, offset: 0, row, column }, executor)?);

@@ -37,12 +37,14 @@ impl Pool {
         for (sliding, &size) in bounded.iter_mut().zip(&spatial) {
             let count = sliding.count(size)?;
             sliding.dilation = sliding.dilation_within(size);
-            // The first window may lie before the input, the last behind it.
             let covers = |i: usize| {
                 let (first, behind) = taps(sliding, i, size);
                 first < behind
             };
-            if !covers(0) || !covers(count - 1) {
+            // The first window may lie before the input, the last behind it; any may step over an input that is shorter than a step, and of
+            // more windows than the input has elements one does, or none.
+            let between = if sliding.dilation > size { count.min(size.saturating_add(2)) } else { 0 };
+            if !(0..between).chain([0, count - 1]).all(covers) {
                 return Err(refuse("a window covers padding alone"));
             }
             result.push(count);

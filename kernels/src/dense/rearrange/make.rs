@@ -160,7 +160,8 @@ impl Rearrange {
         if size == 0 || !c.is_multiple_of(size) {
             return Err(refuse("depth to space", shape, format!("its channels are no multiple of {size}")));
         }
-        let result = vec![n, c / size, h * block, w * block];
+        let side = |dim: usize| dim.checked_mul(block).ok_or_else(|| refuse("depth to space", shape, "the result is too large"));
+        let result = vec![n, c / size, side(h)?, side(w)?];
         elements(&result)?;
         let from = strides(shape);
         let (step, channel) = if crd { (from[1], from[1] * size as isize) } else { (from[1] * (c / size) as isize, from[1]) };
@@ -186,10 +187,11 @@ impl Rearrange {
         if block == 0 || !h.is_multiple_of(block) || !w.is_multiple_of(block) {
             return Err(refuse("space to depth", shape, format!("its height or width is no multiple of {block}")));
         }
-        let channels = block.checked_mul(block).and_then(|size| size.checked_mul(c));
+        // Strides are products of the dimensions that are not zero.
+        let channels = block.checked_mul(block).and_then(|size| size.checked_mul(c.max(1)));
         let channels = channels.ok_or_else(|| refuse("space to depth", shape, "the result is too large"))?;
-        let result = vec![n, channels, h / block, w / block];
-        elements(&result)?;
+        elements(&[n, channels, h / block, w / block])?;
+        let result = vec![n, if c == 0 { 0 } else { channels }, h / block, w / block];
         let from = strides(shape);
         let side = block as isize;
         let axes = vec![

@@ -81,7 +81,7 @@ macro_rules! lanes {
         unsafe fn to_f32(lanes: __m512i) -> Vector {
             Vector(unsafe { _mm512_cvtepi32_ps(lanes) })
         }
-        // Rounds as MXCSR says, whose default is to nearest, and which nobody in this process may change under Rust's rules.
+        // Rounds as MXCSR says: to nearest, ties to even, which is the default, and what Rust code runs under (`denormals.rs` leaves it).
         #[inline(always)]
         unsafe fn round(values: Vector) -> __m512i {
             unsafe { _mm512_cvtps_epi32(values.0) }
