@@ -231,6 +231,17 @@ fn sessions_of_one_model_share_its_packed_weights() {
 }
 
 #[test]
+fn plans_with_names_of_any_length_are_explained() {
+    let mut graph = Graph::new("names", 1, [1, 1]);
+    let x = graph.input().value;
+    let name = "n".repeat(70_000);
+    let y = graph.add(name.clone(), Op::Activation(Activation::Relu), &[x]).unwrap();
+    graph.set_outputs(&[y]);
+    let session = Model::from_graph_as_is(graph).unwrap().session(&SessionOptions::default()).unwrap();
+    assert!(session.explain().contains(&name));
+}
+
+#[test]
 fn a_profile_times_every_step_of_every_run_and_adds_up() {
     let mut session = small().session(&SessionOptions { size: Some([64, 64]), ..Default::default() }).unwrap();
     let x = zeros(&[1, 3, 64, 64]);
@@ -242,6 +253,9 @@ fn a_profile_times_every_step_of_every_run_and_adds_up() {
         assert!((sum - total).abs() <= 1e-9 && steps > 0.0, "run {i}: {sum} of {total}");
     }
     assert_eq!((profile.run_seconds.len(), profile.steps[0].seconds.len(), profile.output_seconds.len()), (5, 5, 5));
-    assert!(session.profile(&x, 0).is_err() && session.profile(&x, usize::MAX).is_err());
+    for runs in [0, 1 << 20, usize::MAX] {
+        let error = session.profile(&x, runs).unwrap_err().to_string();
+        assert!(error.contains(&format!("runs = {runs}")) && error.contains("steps"), "{error}");
+    }
     assert!(session.profile(&zeros(&[1, 4, 64, 64]), 1).is_err());
 }

@@ -39,7 +39,7 @@ enum Kind {
     Resize(dense::Resize),
 }
 
-/// A convolution whose weights are known only when it runs: they are packed in every run.
+/// A convolution whose weights are known only when it runs: they are packed in every run, into memory of the run's own.
 struct Convolution {
     problem: ConvProblem,
     table: &'static KernelTable,
@@ -56,13 +56,18 @@ pub(crate) fn output_dims(op: &TensorOp, shapes: &[&[usize]], table: &'static Ke
     }
 }
 
-/// Bytes of the tables that an op's kernel has for each axis, dense or blocked.
+/// Bytes that an op's kernel, dense or blocked, takes beside its inputs, output and scratch: tables for each axis, and what it packs in a
+/// run.
 ///
 /// # Errors
 /// As [`DenseKernel::new`].
-pub(crate) fn table_bytes(op: &TensorOp, shapes: &[&[usize]]) -> Result<usize, Error> {
+pub(crate) fn table_bytes(op: &TensorOp, shapes: &[&[usize]], table: &'static KernelTable) -> Result<usize, Error> {
     match op {
         TensorOp::Resize { axes, rules, .. } => Ok(resized(op, shapes, axes, rules)?.1),
+        TensorOp::Convolution(_) => match DenseKernel::new(op, shapes, table)?.kind {
+            Kind::Convolution(convolution) => convolution.bytes_needed(),
+            _ => Ok(0),
+        },
         _ => Ok(0),
     }
 }
@@ -383,13 +388,27 @@ impl Convolution {
         Ok(Convolution { problem, table })
     }
 
-    fn run(&self, executor: &dyn Executor, x: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) -> Result<(), Error> {
+    fn algorithm(&self) -> Algorithm {
+        if self.problem.is_depthwise() { Algorithm::Depthwise } else { Algorithm::Im2colGemm }
+    }
+
+    /// The input and output, in blocks.
+    fn buffers(&self) -> Result<[Geometry; 2], Error> {
         let p = &self.problem;
-        let algorithm = if p.is_depthwise() { Algorithm::Depthwise } else { Algorithm::Im2colGemm };
-        let packed = PackedWeights::pack(self.table, p, algorithm, Layout::Nchw16c, weight, bias, executor)?;
-        let input = Geometry::new(Layout::Nchw16c, [p.n, p.c, p.h, p.w], algorithm.required_halo(p))?;
+        let input = Geometry::new(Layout::Nchw16c, [p.n, p.c, p.h, p.w], self.algorithm().required_halo(p))?;
         let [oh, ow] = p.output();
-        let blocked = Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], Halo::NONE)?;
+        Ok([input, Geometry::new(Layout::Nchw16c, [p.n, p.oc, oh, ow], Halo::NONE)?])
+    }
+
+    /// Bytes of the packed weights and of the buffers.
+    fn bytes_needed(&self) -> Result<usize, Error> {
+        let weights = PackedWeights::bytes_needed(self.table, &self.problem, self.algorithm(), Layout::Nchw16c)?;
+        Ok(self.buffers()?.iter().fold(weights, |sum, g| sum.saturating_add(g.len().saturating_mul(size_of::<f32>()))))
+    }
+
+    fn run(&self, executor: &dyn Executor, x: &[f32], weight: &[f32], bias: Option<&[f32]>, output: &mut [f32]) -> Result<(), Error> {
+        let (p, algorithm, [input, blocked]) = (&self.problem, self.algorithm(), self.buffers()?);
+        let packed = PackedWeights::pack(self.table, p, algorithm, Layout::Nchw16c, weight, bias, executor)?;
         let (mut from, mut to) = (AlignedBuffer::zeros(input.len())?, AlignedBuffer::zeros(blocked.len())?);
         let bounds = (f32::NEG_INFINITY, f32::INFINITY);
         let conv = Conv::new(*p, algorithm, input, blocked, None, Arc::new(packed), bounds, executor.threads())?;

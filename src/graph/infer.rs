@@ -55,17 +55,17 @@ impl Graph {
         Ok(shapes.into_iter().map(|s| s.unwrap_or(scalar)).collect())
     }
 
-    /// Bytes of the tables that the nodes' kernels will have for the shapes of all values.
+    /// Bytes that the nodes' kernels will take beside values and scratch, for the shapes of all values.
     ///
     /// # Errors
     /// When they are more than a session may take; the error names the node.
-    pub(crate) fn table_bytes(&self, shapes: &[Shape], max_memory: usize) -> Result<usize> {
+    pub(crate) fn table_bytes(&self, shapes: &[Shape], max_memory: usize, table: &'static KernelTable) -> Result<usize> {
         let mut bytes = 0usize;
         for node in &self.nodes {
             let Op::Tensor(op) = &node.op else { continue };
             let dims: Vec<&[usize]> = node.inputs.iter().map(|v| shapes[v.0].dims()).collect();
             let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
-            bytes = bytes.saturating_add(table_bytes(op, &dims).map_err(refuse)?);
+            bytes = bytes.saturating_add(table_bytes(op, &dims, table).map_err(refuse)?);
             if bytes > max_memory {
                 return Err(Error::TooLarge {
                     what: format!("the tables of {}, up to those of node `{}` ({})", self.name, node.name, op.name()),

@@ -14,6 +14,8 @@ mod weight;
 pub use input::{Dim, Input};
 pub(crate) use input::{bind_inputs, check_inputs, size_of};
 pub use op::{Activation, ConvAttributes, Op, PoolAttributes};
+#[cfg(feature = "packed")]
+pub(crate) use stored::bounded_list;
 pub use tensor_op::{ConvTransposeAttributes, TensorOp};
 pub(crate) use weight::{PackRequest, ScaledWeight, mixed};
 pub use weight::{StoredWeight, Weight};
@@ -66,11 +68,16 @@ pub struct Value {
 pub struct Graph {
     /// The architecture's name, for messages.
     pub name: String,
+    #[cfg_attr(feature = "packed", serde(deserialize_with = "bounded_list"))]
     pub(crate) values: Vec<Value>,
+    #[cfg_attr(feature = "packed", serde(deserialize_with = "bounded_list"))]
     pub(crate) nodes: Vec<Node>,
+    #[cfg_attr(feature = "packed", serde(deserialize_with = "bounded_list"))]
     pub(crate) inputs: Vec<Input>,
+    #[cfg_attr(feature = "packed", serde(deserialize_with = "bounded_list"))]
     pub(crate) outputs: Vec<ValueId>,
     /// The names of the outputs, where they are not those of their values.
+    #[cfg_attr(feature = "packed", serde(deserialize_with = "bounded_list"))]
     pub(crate) output_names: Vec<String>,
     #[cfg_attr(feature = "packed", serde(skip))]
     node_names: HashSet<String>,

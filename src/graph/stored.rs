@@ -2,6 +2,36 @@
 
 use super::Graph;
 use crate::error::{Error, Result};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+use std::marker::PhantomData;
+
+/// Most nodes, values and the like of a file. An element of a few bytes there is some hundred in memory, so that memory is not bounded by
+/// a file's length alone.
+const MOST: usize = 1 << 18;
+
+/// A list of no more than [`MOST`] elements.
+pub(crate) fn bounded_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> std::result::Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "a list of at most {MOST} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if list.len() == MOST {
+                    return Err(A::Error::custom(format_args!("a list of over {MOST} elements")));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(List(PhantomData))
+}
 
 impl Graph {
     /// Checks of a graph from a file what [`Graph::add`] and its like see to in one that is built: every value is written before it is

@@ -14,9 +14,9 @@ pub struct Cifar {
 }
 
 impl Cifar {
-    /// 6n + 2.
+    /// 6n + 2, or as much of it as a number holds.
     pub fn depth(&self) -> usize {
-        6 * self.blocks + 2
+        self.blocks.saturating_mul(6).saturating_add(2)
     }
 
     pub(super) fn module(&self, classes: usize) -> Module {

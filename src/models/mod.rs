@@ -331,6 +331,11 @@ mod tests {
         assert!([0, 1001, usize::MAX].into_iter().all(|width| Arch::MobileNet(MobileNet { width }).module(10).is_err()));
         assert!(Arch::ResNet50.module(0).is_err());
         assert!(Arch::ResNet50.module(usize::MAX).is_err());
+        // The refusal says how deep the network would be.
+        let cifar = Arch::Cifar(Cifar { blocks: usize::MAX, shortcut: Shortcut::None });
+        let vgg = Vgg { layers: [usize::MAX; 5], batch_norm: false };
+        assert!(cifar.module(10).unwrap_err().to_string().contains(&usize::MAX.to_string()));
+        assert!(Arch::Vgg(vgg).module(10).is_err() && vgg.depth() == usize::MAX);
     }
 
     #[test]

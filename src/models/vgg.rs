@@ -16,9 +16,9 @@ pub struct Vgg {
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
 
 impl Vgg {
-    /// Convolutions and linear layers.
+    /// Convolutions and linear layers, or as many as a number holds.
     pub fn depth(&self) -> usize {
-        self.layers.iter().sum::<usize>() + 3
+        self.layers.iter().fold(3, |sum, layers| sum.saturating_add(*layers))
     }
 
     pub(super) fn module(&self, classes: usize) -> Module {

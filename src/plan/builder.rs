@@ -137,7 +137,7 @@ impl Builder<'_> {
             }
             Op::Slice { step } => Compute::Copy { from: input, step: *step, before: 0, to: output },
             Op::Pad { before, .. } => Compute::Copy { from: input, step: [1, 1], before: *before, to: output },
-            Op::Softmax => Compute::Softmax { from: input, to: output },
+            Op::Softmax => Compute::Dense(Box::new(self.dense(call, &TensorOp::Softmax { axis: 1, log: false }, node)?)),
             Op::Tensor(op) if self.forms.node[index] == Form::Blocked => {
                 blocked::compute(op, self.graph, self.shapes, node, &geometries, output, table)?
             }

@@ -175,6 +175,7 @@ impl Forms {
                 let blocked = blocked && blocked::supports(op, graph, shapes, node);
                 if blocked { Form::Blocked } else { Form::Dense }
             }
+            (Op::Softmax, _) => Form::Dense,
             _ => Form::Blocked,
         };
         (self.node[index], self.home[output]) = (form, form);

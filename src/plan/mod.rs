@@ -31,8 +31,9 @@ use builder::Builder;
 use layout::{Form, Forms};
 use schedule::{Call, Operand, Schedule};
 use step::{Compute, Written};
+use stridewise_kernels::blocked::Channels;
 use stridewise_kernels::conv::{Algorithm, PackedWeights, schedule_prefetch};
-use stridewise_kernels::{AlignedBuffer, ConvProblem, Executor, Geometry, KernelTable, Layout, layout as copies};
+use stridewise_kernels::{AlignedBuffer, BLOCK, ConvProblem, Executor, Geometry, KernelTable, Layout, layout as copies};
 
 /// Where an input goes, or an output is found.
 pub(crate) struct Port {
@@ -93,7 +94,7 @@ impl Request<'_> {
 impl Plan {
     pub fn new(graph: &Graph, request: &Request<'_>, packed: &PackedCache) -> Result<Plan> {
         let shapes = graph.infer_shapes_for(&request.shapes)?;
-        let tables = graph.table_bytes(&shapes, request.max_memory)?;
+        let tables = graph.table_bytes(&shapes, request.max_memory, request.table)?;
         let forms = Forms::of(graph, &shapes, request)?;
         let mut schedule = Schedule::new(graph, &shapes, &forms)?;
         let (slots, lifetimes) = schedule.slots(|call| may_replace(graph, &forms, call));
@@ -215,9 +216,17 @@ fn check_memory(
             let refuse = |e: stridewise_kernels::Error| Error::Graph { node: node.name.clone(), reason: e.to_string() };
             bytes = bytes.saturating_add(needed.map_err(refuse)?);
         }
+        let moves = matches!(node.op, Op::Tensor(TensorOp::Concat { .. } | TensorOp::Slice { .. } | TensorOp::ChannelShuffle { .. }));
+        if moves && forms.node[index] == Form::Blocked {
+            bytes = bytes.saturating_add(Channels::bytes_needed(schedule.buffers[call.output].c()));
+        }
         for (operand, value) in call.inputs.iter().zip(&node.inputs) {
             if *operand == Operand::Packed {
-                bytes = bytes.saturating_add(shapes[value.0].elements().saturating_mul(size_of::<f32>()));
+                // A matrix is packed in blocks of sixteen steps and columns.
+                let padded = shapes[value.0].dims().iter().fold(size_of::<f32>(), |product, dim| {
+                    dim.checked_next_multiple_of(BLOCK).map_or(usize::MAX, |dim| product.saturating_mul(dim))
+                });
+                bytes = bytes.saturating_add(padded);
             }
         }
     }

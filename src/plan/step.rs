@@ -11,7 +11,7 @@ use stridewise_kernels::conv::{Conv, Residual};
 use stridewise_kernels::elementwise::Elementwise;
 use stridewise_kernels::int8::{Dequantize, Quantize, QuantizedAdd, QuantizedPool};
 use stridewise_kernels::pool::Pool;
-use stridewise_kernels::{AlignedBuffer, Element, Executor, Geometry, Halo, Isa, KernelTable, Layout, layout, softmax};
+use stridewise_kernels::{AlignedBuffer, Element, Executor, Geometry, Halo, Isa, KernelTable, Layout, layout};
 
 /// What a step computes.
 pub(crate) enum Compute {
@@ -22,10 +22,6 @@ pub(crate) enum Compute {
         from: Geometry,
         step: [usize; 2],
         before: usize,
-        to: Geometry,
-    },
-    Softmax {
-        from: Geometry,
         to: Geometry,
     },
     Map(Map),
@@ -239,12 +235,6 @@ impl Step {
                 op.run(executor, input(0)?, second, output)?;
             }
             Compute::Copy { from, step, before, to } => layout::copy_strided(executor, input(0)?, from, *step, *before, output, to)?,
-            Compute::Softmax { from, to } => {
-                layout::copy_strided(executor, input(0)?, from, [1, 1], 0, output, to)?;
-                for row in output.chunks_exact_mut(to.image_stride()) {
-                    softmax::softmax_rows(&mut row[..to.c()], to.c());
-                }
-            }
             Compute::Map(map) if self.in_place.is_some() => map.run_in_place(executor, output)?,
             Compute::Map(map) => map.run(executor, input(0)?, output)?,
             Compute::Combine(combine) if self.in_place.is_some() => combine.run_in_place(executor, output, input(1)?)?,

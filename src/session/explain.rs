@@ -3,6 +3,9 @@
 use super::Session;
 use std::fmt::Write;
 
+/// Widest column that others are aligned behind: names from a file may be of any length, and formatting takes no width over 65,535.
+const WIDEST: usize = 120;
+
 pub(super) fn table(session: &Session) -> String {
     let steps = session.steps();
     let header = ["step", "op", "problem / shape", "MMAC", "algorithm", "tile", "epilogue", "into", "oc x px", "why"].map(String::from);
@@ -25,7 +28,7 @@ pub(super) fn table(session: &Session) -> String {
     let mut widths = [0; 10];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
+            *width = (*width).max(cell.chars().count()).min(WIDEST);
         }
     }
     let mut text = String::new();

@@ -40,14 +40,19 @@ pub struct Profile {
 /// Most runs of a profile.
 const MAX_RUNS: usize = 1 << 20;
 
+/// Most times that a profile measures, two for each step of each run.
+const MAX_TIMES: usize = 1 << 25;
+
 impl Session {
     /// Runs the network `runs` times after one run that is not timed, and says how long each step took.
     ///
     /// # Errors
-    /// As [`Session::run`], and when `runs` is 0 or over 1,048,576.
+    /// As [`Session::run`], and when `runs` is 0, over 1,048,576, or more than 33,554,432 times would be measured: two for each step of
+    /// each run, and four for each run.
     pub fn profile(&mut self, input: &Tensor<f32>, runs: usize) -> Result<Profile> {
-        if !(1..=MAX_RUNS).contains(&runs) {
-            let reason = format!("expected 1 to {MAX_RUNS} runs");
+        let most = MAX_RUNS.min(MAX_TIMES / (2 * self.plan.steps.len() + 4));
+        if !(1..=most).contains(&runs) {
+            let reason = format!("expected 1 to {most} runs of a network of {} steps", self.plan.steps.len());
             return Err(Error::InvalidArgument { argument: format!("runs = {runs}"), reason });
         }
         let mut output = self.run(input)?;

@@ -9,6 +9,9 @@ use std::collections::HashMap;
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// Most bytes of the tensor that a picture becomes: a model's file may say any size of it.
+const MAX_TENSOR: usize = 256 << 20;
+
 /// Shorter side to a size, centre crop, bytes to `(x / 255 - mean) / std`: the steps between a picture and an input tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
@@ -76,15 +79,23 @@ impl Preprocessing {
     /// Resizes and crops, in bytes. Where the crop is larger than the resized picture, the rest is black.
     ///
     /// # Errors
-    /// When there is no memory for the crop.
+    /// When the crop's tensor would take more than 256 MiB, or there is no memory for the crop.
     pub fn resize_and_crop(&self, picture: &Picture) -> Result<Picture> {
+        let [height, width] = self.crop;
+        if height.saturating_mul(width).saturating_mul(3 * size_of::<f32>()) > MAX_TENSOR {
+            return Err(Error::TooLarge {
+                what: "the input of a picture".into(),
+                requested: format!("a crop of {width}×{height} pixels"),
+                limit: format!("{MAX_TENSOR} bytes of its tensor"),
+            });
+        }
         resize_and_crop(picture, self.resize, self.crop)
     }
 
     /// The input tensor `[1, 3, H, W]` of a picture.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// As [`Preprocessing::resize_and_crop`], and when there is no memory for the tensor.
     pub fn apply(&self, picture: &Picture) -> Result<Tensor<f32>> {
         let crop = self.resize_and_crop(picture)?;
         let mut tensor = Tensor::zeros(Shape::new(&[1, 3, crop.height(), crop.width()])?)?;
@@ -221,6 +232,10 @@ mod tests {
         ] {
             assert!(result.unwrap_err().to_string().starts_with(&format!("{argument}: ")));
         }
+        // A network may be for larger images, which then are no pictures of ours.
+        let vast = Preprocessing::new(256, [MAX_SIDE, MAX_SIDE], IMAGENET_MEAN, IMAGENET_STD).unwrap();
+        let error = vast.apply(&Picture::black(1, 1).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }) && error.to_string().contains("65535×65535"), "{error}");
     }
 
     #[test]

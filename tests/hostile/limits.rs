@@ -1,9 +1,10 @@
 //! `max_memory` is held before memory is asked for, and is kept.
 
 use super::measured::{alone, peak_of};
-use stridewise::graph::{Dim, Graph, Op, TensorOp};
+use std::sync::Arc;
+use stridewise::graph::{Activation, ConvAttributes, Dim, Graph, Op, TensorOp, ValueId};
 use stridewise::models::{Block, ResNet};
-use stridewise::{Arch, Error, Model, SessionOptions, Shape, Threads};
+use stridewise::{Arch, Error, Model, SessionOptions, Shape, Tensor, Threads};
 use stridewise_kernels::dense::PadMode;
 use stridewise_kernels::resize::{Coordinates, Interpolation, Nearest, Rule};
 
@@ -110,5 +111,47 @@ fn no_table_is_made_before_the_limit_is_looked_at() {
             let error = session(16 << 20).0.unwrap_err().to_string();
             assert!(error.contains("`the op`") && error.contains("max_memory"), "{error}");
         }
+    }
+}
+
+/// What a kernel holds of its own besides values is held against the limit too.
+#[test]
+fn what_kernels_pack_and_list_is_counted() {
+    let _alone = alone();
+    const LONG: usize = 1 << 20;
+    let input =
+        |graph: &mut Graph, name: &str, dims: &[usize]| graph.add_input(name, dims.iter().map(|d| Dim::Fixed(*d)).collect()).unwrap();
+    let tensor = |graph: &mut Graph, op, inputs: &[ValueId]| graph.add("the op", Op::Tensor(op), inputs).unwrap();
+    type Build<'a> = &'a dyn Fn(&mut Graph) -> ValueId;
+    let cases: [(&str, Build<'_>); 3] = [
+        // Padded to 4001 × 4001.
+        ("a convolution whose weights are an input", &|graph| {
+            let (x, w) = (input(graph, "x", &[1, 1, 1, 1]), input(graph, "w", &[1, 1, 1, 1]));
+            let attributes = ConvAttributes { pads: [2000; 4], stride: [4001; 2], ..ConvAttributes::default() };
+            tensor(graph, TensorOp::Convolution(attributes), &[x, w])
+        }),
+        // A column, packed in blocks of sixteen.
+        ("a packed operand", &|graph| {
+            let x = input(graph, "x", &[1, 1, LONG]);
+            let right = graph.add_constant("right", Arc::new(Tensor::zeros(Shape::new(&[LONG, 1]).unwrap()).unwrap()));
+            tensor(graph, TensorOp::MatMul, &[x, right])
+        }),
+        // An entry for each channel.
+        ("channels in blocks", &|graph| {
+            let x = input(graph, "x", &[1, LONG, 1, 1]);
+            let blocked = graph.add("relu", Op::Activation(Activation::Relu), &[x]).unwrap();
+            tensor(graph, TensorOp::ChannelShuffle { groups: 1024 }, &[blocked])
+        }),
+    ];
+    for (what, build) in cases {
+        let mut graph = Graph::without_inputs("long");
+        let output = build(&mut graph);
+        graph.set_outputs(&[output]);
+        let model = Model::from_graph(graph).unwrap();
+        let session = |max_memory| peak_of(|| model.session(&SessionOptions { max_memory, ..Default::default() }).map(|_| ()));
+        let (refused, peak) = session(16 << 20);
+        assert!(matches!(refused, Err(Error::TooLarge { .. })) && peak <= 1 << 16, "{what}: {refused:?}, {peak} bytes before");
+        let (accepted, peak) = session(1 << 30);
+        assert!(accepted.is_ok() && peak <= 1 << 30, "{what}: {accepted:?}, {peak} bytes");
     }
 }

@@ -9,6 +9,8 @@ mod measured;
 mod mutated;
 mod npy;
 mod onnx;
+#[cfg(feature = "packed")]
+mod packed;
 #[cfg(unix)]
 mod pipes;
 mod safetensors;

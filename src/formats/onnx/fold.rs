@@ -50,7 +50,7 @@ pub(super) fn evaluate(
         compute_ints(op, inputs, ty, table, budget)?
     } else {
         let shapes: Vec<&[usize]> = inputs.iter().map(|c| &c.dims[..]).collect();
-        check_budget(op, table_bytes(op, &shapes)?, 1, budget)?;
+        check_budget(op, table_bytes(op, &shapes, table)?, 1, budget)?;
         let kernel = DenseKernel::new(op, &shapes, table)?;
         let dims = kernel.output_shape().to_vec();
         let len = dims.iter().product();

@@ -26,8 +26,9 @@ mod write;
 pub(crate) use read::{PackedFile, read};
 pub(crate) use write::write;
 
+use crate::graph::bounded_list;
 use crate::tensor::Shape;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use stridewise_kernels::conv::{Order, PACKING_VERSION};
 use stridewise_kernels::{Element, Layout};
 
@@ -64,8 +65,16 @@ struct Header<G> {
     preprocessing: Preprocessing,
     graph: G,
     /// The only shapes of the inputs that the graph is for; nothing where it is for any.
+    #[serde(deserialize_with = "shapes")]
     shapes: Option<Vec<Shape>>,
+    #[serde(deserialize_with = "bounded_list")]
     packed: Vec<Entry>,
+}
+
+fn shapes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Shape>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Shapes(#[serde(deserialize_with = "bounded_list")] Vec<Shape>);
+    Ok(Option::<Shapes>::deserialize(deserializer)?.map(|shapes| shapes.0))
 }
 
 /// How a picture becomes the input.
