@@ -64,9 +64,7 @@ impl Network {
 
     fn decode(bytes: Bytes, mut files: Files) -> Result<Network> {
         let refuse = |reason: String| Error::Format { path: files.model.clone(), reason };
-        if wire::messages(&bytes) > wire::MOST_MESSAGES {
-            return Err(refuse(format!("it has more than {} messages", wire::MOST_MESSAGES)));
-        }
+        wire::messages(&bytes).map_err(refuse)?;
         let model = ModelProto::decode(bytes).map_err(|e| refuse(format!("not an ONNX file, or a damaged one: {e}")))?;
         let Some(graph) = model.graph else { return Err(refuse("not an ONNX file, or a damaged one: it has no graph".into())) };
         let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";

@@ -242,7 +242,7 @@ fn a_file_of_endless_messages_is_refused_before_it_is_decoded() {
         };
         let nodes: usize = graph.node.iter().map(of_node).sum();
         let values: usize = graph.input.iter().chain(&graph.output).map(of_value).sum();
-        2 + nodes + graph.initializer.len() + values
+        Ok(2 + nodes + graph.initializer.len() + values)
     });
     // A graph of empty nodes: two bytes each.
     let nodes = [0x0a, 0x00].repeat(wire::MOST_MESSAGES + 1);

@@ -39,44 +39,50 @@ impl Kind {
     }
 }
 
-/// The messages and strings of a file, or one more than [`MOST_MESSAGES`]. What is malformed ends the count: decoding will say so.
-pub(super) fn messages(file: &[u8]) -> usize {
+/// The messages and strings of a file.
+///
+/// # Errors
+/// When there are more than [`MOST_MESSAGES`], or a field is malformed: what is behind it could not be counted.
+pub(super) fn messages(file: &[u8]) -> Result<usize, String> {
     let mut count = 0;
     // No field holds its own kind, so that there are never more levels than kinds.
     let mut levels = vec![(Kind::Model, file)];
     while let Some((kind, rest)) = levels.pop() {
-        let Some((field, behind)) = next(kind, rest) else { continue };
+        if rest.is_empty() || matches!(kind, Kind::Leaf) {
+            continue;
+        }
+        let (field, behind) = next(kind, rest)?;
         levels.push((kind, behind));
         if let Some((inner, content)) = field {
             count += 1;
             if count > MOST_MESSAGES {
-                return count;
+                return Err(format!("it has more than {MOST_MESSAGES} messages"));
             }
             levels.push((inner, content));
         }
     }
-    count
+    Ok(count)
 }
 
 /// A field that counts, with its content, and what is behind a field.
 type Field<'a> = (Option<(Kind, &'a [u8])>, &'a [u8]);
 
-fn next(kind: Kind, bytes: &[u8]) -> Option<Field<'_>> {
-    if matches!(kind, Kind::Leaf) {
-        return None;
-    }
-    let (tag, rest) = varint(bytes)?;
-    match tag & 7 {
-        0 => varint(rest).map(|(_, rest)| (None, rest)),
-        1 => Some((None, rest.get(8..)?)),
-        5 => Some((None, rest.get(4..)?)),
-        2 => {
-            let (length, rest) = varint(rest)?;
+fn next(kind: Kind, bytes: &[u8]) -> Result<Field<'_>, String> {
+    let damaged = |what: &str| format!("not an ONNX file, or a damaged one: {what}");
+    let (tag, rest) = varint(bytes).ok_or_else(|| damaged("the number of a field has no end"))?;
+    let field = match tag & 7 {
+        0 => varint(rest).map(|(_, behind)| (None, behind)),
+        1 => rest.get(8..).map(|behind| (None, behind)),
+        5 => rest.get(4..).map(|behind| (None, behind)),
+        2 => varint(rest).and_then(|(length, rest)| {
             let (content, behind) = rest.split_at_checked(usize::try_from(length).ok()?)?;
             Some((kind.field(tag >> 3).map(|inner| (inner, content)), behind))
-        }
-        _ => None,
-    }
+        }),
+        // A decoder skips groups, and goes on behind them.
+        3 | 4 => return Err(damaged(&format!("field {} is a group, which ONNX does not have", tag >> 3))),
+        _ => return Err(damaged(&format!("field {} is of no known type", tag >> 3))),
+    };
+    field.ok_or_else(|| damaged(&format!("field {} is cut off", tag >> 3)))
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
