@@ -81,6 +81,8 @@ pub struct Graph {
     pub(crate) output_names: Vec<String>,
     #[cfg_attr(feature = "packed", serde(skip))]
     node_names: HashSet<String>,
+    #[cfg_attr(feature = "packed", serde(skip))]
+    input_names: HashSet<String>,
     /// How the network is computed in bytes, where its own file says so; packed networks say nothing of it.
     #[cfg_attr(feature = "packed", serde(skip))]
     pub(crate) quantization: Quantization,
@@ -92,6 +94,7 @@ impl Graph {
         let mut graph = Graph::without_inputs(name);
         let [n, h, w] = ["N", "H", "W"].map(|axis| Dim::Any(axis.into()));
         let value = graph.add_value("input".into(), None);
+        graph.input_names.insert("input".into());
         graph.inputs.push(Input { value, name: "input".into(), dims: vec![n, Dim::Fixed(channels), h, w], size });
         graph
     }
@@ -106,6 +109,7 @@ impl Graph {
             outputs: Vec::new(),
             output_names: Vec::new(),
             node_names: HashSet::new(),
+            input_names: HashSet::new(),
             quantization: Quantization::default(),
         }
     }
@@ -116,7 +120,7 @@ impl Graph {
     /// When another input has the name.
     pub fn add_input(&mut self, name: impl Into<String>, dims: Vec<Dim>) -> Result<ValueId> {
         let name = name.into();
-        if self.inputs.iter().any(|input| input.name == name) {
+        if !self.input_names.insert(name.clone()) {
             return Err(Error::Graph { node: name, reason: "another input has the same name".into() });
         }
         let value = self.add_value(name.clone(), None);

@@ -65,6 +65,7 @@ impl Graph {
         if self.node_names.len() != self.nodes.len() {
             return Err(refuse(&self.name, "two nodes have the same name".into()));
         }
+        self.input_names = self.inputs.iter().map(|input| input.name.clone()).collect();
         Ok(self)
     }
 }

@@ -107,9 +107,9 @@ impl Network {
         };
         // Files of old versions list initializers among the inputs.
         let given = input.iter().filter(|info| !network.initializers.contains_key(&info.name));
-        let mut inputs = Vec::new();
+        let (mut inputs, mut names) = (Vec::new(), HashSet::new());
         for info in given {
-            if inputs.iter().any(|input: &Input| input.name == info.name) {
+            if !names.insert(&info.name) {
                 return Err(files.refuse(format!("two inputs are called `{}`", info.name)));
             }
             match input_of(info, inputs.len(), &files)? {
