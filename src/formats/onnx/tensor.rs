@@ -10,17 +10,26 @@ use prost::bytes::Bytes;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use stridewise_kernels::dense::MAX_RANK;
+
+/// How often the bytes of another file may be decoded: tensors may share them.
+const MOST_DECODED: usize = 2;
+
+/// Bytes of other files that may be decoded however often: exporters write a short list once for all that have it.
+const SHORT: usize = 1 << 20;
 
 /// The files that tensors may lie in: those of the model's folder. A model in memory has none.
 pub(super) struct Files {
     pub model: PathBuf,
     pub folder: Option<PathBuf>,
     mapped: HashMap<PathBuf, Bytes>,
+    /// Bytes of them that may still be decoded.
+    decodable: usize,
 }
 
 impl Files {
     pub fn new(model: &Path, folder: Option<PathBuf>) -> Files {
-        Files { model: model.into(), folder, mapped: HashMap::new() }
+        Files { model: model.into(), folder, mapped: HashMap::new(), decodable: SHORT }
     }
 
     pub fn refuse(&self, reason: String) -> Error {
@@ -37,12 +46,12 @@ impl Files {
         let refuse = |reason: String| Error::Format { path: model.clone(), reason: format!("tensor `{name}`: {reason}") };
         let ty = ElementType::from_number(proto.data_type)
             .ok_or_else(|| refuse(format!("its element type {} is not supported", type_name(proto.data_type))))?;
-        let mut dims = Vec::with_capacity(proto.dims.len().min(16));
+        let mut dims = Vec::with_capacity(proto.dims.len().min(MAX_RANK));
         for &dim in &proto.dims {
             dims.push(usize::try_from(dim).map_err(|_| refuse(format!("it has the dimension {dim}")))?);
         }
-        if dims.len() > 16 {
-            return Err(refuse(format!("it has {} dimensions", dims.len())));
+        if dims.len() > MAX_RANK {
+            return Err(refuse(format!("it has {} dimensions, and {MAX_RANK} are the most", dims.len())));
         }
         // Without the zeros: strides are products of dimensions too.
         let whole = dims.iter().try_fold(ty.size(), |product, &dim| product.checked_mul(dim.max(1))).filter(|b| *b <= isize::MAX as usize);
@@ -68,6 +77,10 @@ impl Files {
                 } else if ty.is_float() {
                     Data::Floats(Arc::default())
                 } else {
+                    if proto.data_location == 1 {
+                        let shared = "too many tensors before it are the same bytes of other files: give each its own, or share one tensor";
+                        self.decodable = self.decodable.checked_sub(bytes).ok_or_else(|| refuse(shared.into()))?;
+                    }
                     Data::Ints(Arc::new(whole_numbers(ty, &raw)))
                 }
             }
@@ -130,11 +143,15 @@ impl Files {
         if !real.starts_with(folder.canonicalize().map_err(io(&folder))?) {
             return Err(refuse(format!("its external data `{location}` is outside the model's folder")));
         }
+        if self.model.canonicalize().is_ok_and(|model| model == real) {
+            return Err(refuse(format!("its external data `{location}` is the model's own file: keep it in another, or in the tensor")));
+        }
         let (offset, length) = (number("offset", 0)?, number("length", expected)?);
         let file = match self.mapped.get(&real) {
             Some(bytes) => bytes.clone(),
             None => {
                 let bytes = Bytes::from_owner(mapped::map(&real)?);
+                self.decodable = self.decodable.saturating_add(bytes.len().saturating_mul(MOST_DECODED));
                 self.mapped.insert(real, bytes.clone());
                 bytes
             }
