@@ -13,6 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use stridewise_kernels::{Isa, KernelTable};
 
+/// Most characters of a node's name in the names of what it becomes, but for the first op.
+const LONGEST_PREFIX: usize = 256;
+
 /// What is known of a value of the network.
 #[derive(Clone)]
 pub(super) enum Known {
@@ -105,9 +108,13 @@ pub(super) struct Binder {
     pub graph: Graph,
     /// Of the node that is being lowered, for the graph's nodes and for errors.
     node: String,
+    /// Whether the name is taken.
+    named: bool,
     table: &'static KernelTable,
     /// Bytes that folded constants may still take.
     budget: usize,
+    /// By what stands before it in a name, the least number that may be free.
+    numbers: HashMap<String, usize>,
 }
 
 impl Network {
@@ -130,7 +137,14 @@ impl Network {
         for (name, constant) in &self.initializers {
             known.entry(name).or_insert_with(|| Known::Constant(constant.clone()));
         }
-        let mut binder = Binder { graph, node: String::new(), table: KernelTable::get(Isa::Portable)?, budget: max_memory };
+        let mut binder = Binder {
+            graph,
+            node: String::new(),
+            named: false,
+            table: KernelTable::get(Isa::Portable)?,
+            budget: max_memory,
+            numbers: HashMap::new(),
+        };
         for (index, node) in self.nodes.iter().enumerate() {
             let name = self.node_name(index);
             let mut inputs = Vec::with_capacity(node.input.len());
@@ -145,7 +159,7 @@ impl Network {
                 inputs.push(value);
             }
             let call = ops::Call { proto: node, index, opset: self.opset, network: self, inputs };
-            binder.node = name.clone();
+            (binder.node, binder.named) = (name.clone(), false);
             let outputs = match ops::find(node) {
                 Some(lower) if !tainted => match ops::lower(&mut binder, &call, lower) {
                     Ok(outputs) => outputs,
@@ -250,7 +264,7 @@ impl Binder {
                 if !constant.is_exact() {
                     return unsupported("it reads whole numbers beyond 2^24 in a run");
                 }
-                Ok(self.graph.add_constant(self.node.clone(), Arc::new(constant.to_tensor()?)))
+                Ok(self.graph.add_constant(self.prefix().to_string(), Arc::new(constant.to_tensor()?)))
             }
         }
     }
@@ -284,13 +298,8 @@ impl Binder {
     /// Adds a node.
     pub fn add(&mut self, op: Op, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
         let shapes = inputs.iter().map(|known| within_rank(Shape::new(known.dims()))).collect::<Lowered<Vec<Shape>>>()?;
-        let mut name = self.node.clone();
-        let mut count = 1;
-        while self.graph.has_node(&name) {
-            count += 1;
-            name = format!("{} #{count}", self.node);
-        }
-        let node = Node { name, op, inputs: Vec::new(), output: ValueId(0) };
+        // Whoever lowers the node names it in errors.
+        let node = Node { name: String::new(), op, inputs: Vec::new(), output: ValueId(0) };
         let shape = within_rank(node.output_shape(&shapes, self.table))?;
         if shape.is_empty() {
             return Ok(Known::nothing(shape.dims().to_vec(), ty));
@@ -299,7 +308,30 @@ impl Binder {
             return unsupported(NOTHING);
         }
         let values = inputs.iter().map(|known| self.value(known)).collect::<Lowered<Vec<ValueId>>>()?;
-        let value = self.graph.add(node.name, node.op, &values)?;
+        let name = self.free_name();
+        let value = self.graph.add(name, node.op, &values)?;
         Ok(Known::Computed { value, dims: shape.dims().to_vec(), ty, quantized: None })
+    }
+
+    /// The node's name, or its beginning with a number.
+    fn free_name(&mut self) -> String {
+        if !self.named {
+            self.named = true;
+            if !self.graph.has_node(&self.node) {
+                return self.node.clone();
+            }
+        }
+        let mut count = self.numbers.get(self.prefix()).copied().unwrap_or(2);
+        let mut name = format!("{} #{count}", self.prefix());
+        while self.graph.has_node(&name) {
+            count += 1;
+            name = format!("{} #{count}", self.prefix());
+        }
+        self.numbers.insert(self.prefix().to_string(), count);
+        name
+    }
+
+    fn prefix(&self) -> &str {
+        self.node.char_indices().nth(LONGEST_PREFIX).map_or(&self.node, |(end, _)| &self.node[..end])
     }
 }
