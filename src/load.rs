@@ -15,7 +15,7 @@ pub struct LoadOptions {
     /// Shapes of inputs by name, of an ONNX file that does not fit batch 1, images of 224×224 and other dimensions of 1. Sessions may be
     /// made for other ones.
     pub shapes: Vec<(String, Vec<usize>)>,
-    /// Most bytes that constants of an ONNX file which are computed from constants may take.
+    /// Most bytes that constants of an ONNX file may take which are computed from constants, or of which a run needs a copy in f32.
     pub max_memory: usize,
 }
 

@@ -56,7 +56,7 @@ pub struct OnnxOptions {
     /// Shapes of inputs by name, for [`Model::graph`]: for a network that does not fit batch 1, images of 224×224 and other
     /// dimensions of 1.
     pub shapes: Vec<(String, Vec<usize>)>,
-    /// Most bytes that constants which are computed from constants may take.
+    /// Most bytes that constants may take which are computed from constants, or of which a run needs a copy in f32.
     pub max_memory: usize,
 }
 

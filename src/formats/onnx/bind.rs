@@ -1,16 +1,17 @@
 //! From a network whose dimensions are symbols to a [`Graph`] for given shapes of its inputs: nodes in order, constants folded, each
 //! op lowered to the graph's.
 
-use super::constant::Constant;
+use super::constant::{Constant, Data};
 use super::element::ElementType;
 use super::{Network, fold, ops};
 use crate::error::{Error, Result, UnsupportedNode};
 use crate::formats::onnx::proto::NodeProto;
 use crate::graph::dense::output_dims;
-use crate::graph::{Graph, Node, Op, TensorOp, ValueId};
-use crate::tensor::Shape;
+use crate::graph::{Graph, Node, Op, TensorOp, ValueId, Weight};
+use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
+use stridewise_kernels::dense::MAX_RANK;
 use stridewise_kernels::{Isa, KernelTable};
 
 /// Most characters of a node's name in the names of what it becomes, but for the first op.
@@ -103,6 +104,9 @@ impl Known {
     }
 }
 
+/// A tensor, behind the elements that it was made of.
+type Made = (Data, Arc<Tensor<f32>>);
+
 /// A graph in the making.
 pub(super) struct Binder {
     pub graph: Graph,
@@ -111,8 +115,11 @@ pub(super) struct Binder {
     /// Whether the name is taken.
     named: bool,
     table: &'static KernelTable,
-    /// Bytes that folded constants may still take.
+    /// Bytes that constants may still take.
     budget: usize,
+    /// Of constants that may be read again, by the address of their elements and the shape. The elements are kept, so that the address
+    /// stays theirs.
+    tensors: HashMap<(usize, Shape), Made>,
     /// By what stands before it in a name, the least number that may be free.
     numbers: HashMap<String, usize>,
 }
@@ -143,6 +150,7 @@ impl Network {
             named: false,
             table: KernelTable::get(Isa::Portable)?,
             budget: max_memory,
+            tensors: HashMap::new(),
             numbers: HashMap::new(),
         };
         for (index, node) in self.nodes.iter().enumerate() {
@@ -240,6 +248,11 @@ fn named(error: Error, name: &str, op: &str) -> Error {
 /// Why an op is refused that has an input of no elements and a result of some.
 pub(super) const NOTHING: &str = "an input has no elements, and its result is not defined then";
 
+/// More dimensions than a kernel computes with are not supported.
+pub(super) fn check_rank(rank: usize) -> Lowered<()> {
+    if rank > MAX_RANK { unsupported(format!("a tensor of {rank} dimensions: {MAX_RANK} are the most")) } else { Ok(()) }
+}
+
 /// A shape; too many dimensions are not supported, and no error of the network's.
 fn within_rank(shape: Result<Shape>) -> Lowered<Shape> {
     match shape {
@@ -264,13 +277,54 @@ impl Binder {
                 if !constant.is_exact() {
                     return unsupported("it reads whole numbers beyond 2^24 in a run");
                 }
-                Ok(self.graph.add_constant(self.prefix().to_string(), Arc::new(constant.to_tensor()?)))
+                let tensor = self.tensor(constant, &constant.dims)?;
+                Ok(self.graph.add_constant(self.prefix().to_string(), tensor))
             }
+        }
+    }
+
+    /// Takes the bytes of so many elements of a constant, before they are asked for.
+    pub fn charge(&mut self, len: usize, each: usize) -> Lowered<()> {
+        fold::charge(&mut self.budget, len, each).or_else(|e| self.invalid(e.to_string()))
+    }
+
+    /// A constant as a tensor, under another shape of as many elements. It is made once for all that read it.
+    pub fn tensor(&mut self, constant: &Constant, dims: &[usize]) -> Lowered<Arc<Tensor<f32>>> {
+        let shape = Shape::new(dims)?;
+        let make = || Ok(Arc::new(constant.to_tensor()?.reshape(shape)?));
+        // It takes the place of elements that are charged, and that nothing else reads.
+        if constant.is_sole() {
+            return make();
+        }
+        let key = (constant.address(), shape);
+        if let Some((_, tensor)) = self.tensors.get(&key) {
+            return Ok(tensor.clone());
+        }
+        self.charge(constant.len(), size_of::<f32>())?;
+        let tensor = make()?;
+        self.tensors.insert(key, (constant.data.clone(), tensor.clone()));
+        Ok(tensor)
+    }
+
+    /// Weights of a constant, under another shape of as many elements.
+    pub fn weight(&mut self, constant: &Constant, dims: &[usize]) -> Lowered<Weight> {
+        let shape = Shape::new(dims)?;
+        match &constant.data {
+            Data::Stored(stored) if constant.len() == shape.elements() => {
+                let steps = constant.steps(0);
+                self.charge(steps.as_ref().map_or(0, |steps| steps.len()), size_of::<f32>())?;
+                Ok(Weight::stored(shape, stored.clone()).with_steps(steps))
+            }
+            // What is folded may depend on the shapes of the inputs.
+            _ => Ok(Weight::from(self.tensor(constant, dims)?).told_apart()),
         }
     }
 
     /// The result of an op; of constants it is a constant.
     pub fn emit(&mut self, op: TensorOp, inputs: &[&Known], ty: ElementType) -> Lowered<Known> {
+        if let TensorOp::Reshape(dims) = &op {
+            check_rank(dims.len())?;
+        }
         let constants: Option<Vec<&Constant>> = inputs.iter().map(|known| known.constant()).collect();
         if let Some(constants) = constants {
             if inputs.iter().any(|known| known.is_empty()) {

@@ -122,6 +122,24 @@ impl Constant {
         self
     }
 
+    /// Where its elements are: no other constant has it while they are kept.
+    pub fn address(&self) -> usize {
+        match &self.data {
+            Data::Floats(values) => Arc::as_ptr(values).addr(),
+            Data::Ints(values) => Arc::as_ptr(values).addr(),
+            Data::Stored(stored) => Arc::as_ptr(stored).addr(),
+        }
+    }
+
+    /// Whether its elements are in memory, and nothing else has them.
+    pub fn is_sole(&self) -> bool {
+        match &self.data {
+            Data::Floats(values) => Arc::strong_count(values) == 1,
+            Data::Ints(values) => Arc::strong_count(values) == 1,
+            Data::Stored(_) => false,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }

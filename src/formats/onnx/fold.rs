@@ -16,14 +16,21 @@ const MOST_MOVED: usize = 1 << 24;
 /// Bytes of a whole number and of its place.
 const WHOLE: usize = size_of::<i64>() + size_of::<f32>();
 
-/// Takes the bytes of so many elements, and of what is needed to compute them.
-fn check_budget(op: &TensorOp, len: usize, each: usize, budget: &mut usize) -> Result<(), Error> {
+/// Takes the bytes of so many elements, and of what is needed to compute them, before they are asked for.
+///
+/// # Errors
+/// When the budget does not suffice.
+pub(super) fn charge(budget: &mut usize, len: usize, each: usize) -> Result<(), Error> {
     match budget.checked_sub(len.saturating_mul(each)) {
         Some(left) => {
             *budget = left;
             Ok(())
         }
-        None => Err(refuse(op, "the constants that are computed from constants need more memory than is allowed")),
+        None => Err(Error::Problem {
+            problem: "of constants".into(),
+            reason: "those that are made while the network is read need more memory than is allowed: raise `OnnxOptions::max_memory`"
+                .into(),
+        }),
     }
 }
 
@@ -50,11 +57,12 @@ pub(super) fn evaluate(
         compute_ints(op, inputs, ty, table, budget)?
     } else {
         let shapes: Vec<&[usize]> = inputs.iter().map(|c| &c.dims[..]).collect();
-        check_budget(op, table_bytes(op, &shapes, table)?, 1, budget)?;
+        charge(budget, table_bytes(op, &shapes, table)?, 1)?;
         let kernel = DenseKernel::new(op, &shapes, table)?;
         let dims = kernel.output_shape().to_vec();
         let len = dims.iter().product();
-        check_budget(op, kernel.scratch_len(1).saturating_add(len), size_of::<f32>(), budget)?;
+        let each = if ty.is_float() { size_of::<f32>() } else { WHOLE };
+        charge(budget, kernel.scratch_len(1).saturating_add(len), each)?;
         let values: Vec<Arc<Vec<f32>>> = inputs.iter().map(|c| c.to_floats()).collect();
         let slices: Vec<&[f32]> = values.iter().map(|v| &v[..]).collect();
         let (mut output, mut scratch) = (vec![0.0; len], vec![0.0; kernel.scratch_len(1)]);
@@ -122,7 +130,7 @@ fn move_ints(
     if total > MOST_MOVED {
         return Err(refuse(op, "there are more than 2^24 whole numbers"));
     }
-    check_budget(op, total, WHOLE, budget)?;
+    charge(budget, total, WHOLE)?;
     let (mut elements, mut values) = (Vec::new(), Vec::with_capacity(inputs.len()));
     for (index, constant) in inputs.iter().enumerate() {
         if moved.contains(&index) {
@@ -150,7 +158,7 @@ fn compute_ints(
     let ints = |constant: &Constant| constant.to_ints().ok_or_else(|| refuse(op, "an input has no whole numbers"));
     match op {
         TensorOp::Map(function) => {
-            check_budget(op, inputs[0].len(), WHOLE, budget)?;
+            charge(budget, inputs[0].len(), WHOLE)?;
             let apply = |v: &i64| unary(*function, *v);
             let output: Option<Vec<i64>> = ints(inputs[0])?.iter().map(|v| Some(narrow(ty, apply(v)?))).collect();
             let output = output.ok_or_else(|| refuse(op, "it is no function of whole numbers"))?;
@@ -165,7 +173,7 @@ fn compute_ints(
                 }
             };
             let (a, b) = (expand(inputs[0], budget)?, expand(inputs[1], budget)?);
-            check_budget(op, a.len(), WHOLE, budget)?;
+            charge(budget, a.len(), WHOLE)?;
             let apply = |(a, b): (&i64, &i64)| Some(narrow(ty, binary(*function, *a, *b)?));
             let output: Option<Vec<i64>> = a.iter().zip(b.iter()).map(apply).collect();
             Ok(Constant::ints(dims, output.ok_or_else(|| refuse(op, "it has no result in whole numbers"))?))
@@ -181,6 +189,7 @@ fn compute_ints(
             let moved = move_ints(&TensorOp::Transpose(order), &[x], 0..1, table, budget)?;
             let values = ints(&moved)?;
             let len: usize = dims.iter().product();
+            charge(budget, len, WHOLE)?;
             let each = values.len().checked_div(len).unwrap_or(0);
             let rows = (0..len).map(|i| reduce(*reduction, &values[i * each..][..each], ty));
             let output: Option<Vec<i64>> = rows.collect();

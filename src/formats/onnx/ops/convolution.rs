@@ -2,9 +2,7 @@
 
 use super::{Call, Lower};
 use crate::formats::onnx::bind::{Binder, Known, Lowered, NOTHING, unsupported};
-use crate::formats::onnx::constant::{Constant, Data};
-use crate::graph::{Activation, ConvAttributes, ConvTransposeAttributes, Op, TensorOp, Weight};
-use std::sync::Arc;
+use crate::graph::{Activation, ConvAttributes, ConvTransposeAttributes, Op, TensorOp};
 
 pub(super) const OPS: &[(&str, Lower)] = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
 
@@ -105,16 +103,6 @@ pub(super) fn as_image(dims: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Weights of a known tensor, under another shape of as many elements.
-pub(super) fn weight_of(constant: &Constant, dims: &[usize]) -> Lowered<Weight> {
-    let shape = crate::tensor::Shape::new(dims)?;
-    Ok(match &constant.data {
-        Data::Stored(stored) if constant.len() == shape.elements() => Weight::stored(shape, stored.clone()).with_steps(constant.steps(0)),
-        // What is folded may depend on the shapes of the inputs.
-        _ => Weight::from(constant.to_tensor()?.reshape(shape)?).told_apart(),
-    })
-}
-
 pub(super) fn conv(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let (x, weight, bias) = (c.input(0)?, c.input(1)?, c.optional(2));
     let ty = c.floats_only(x)?;
@@ -141,8 +129,8 @@ pub(super) fn conv(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     };
     let y = match folded {
         Some((weight, bias)) if x.constant().is_none() => {
-            let weight = weight_of(weight, &as_image(&weight.dims))?;
-            let bias = bias.map(|bias| bias.to_tensor()).transpose()?.map(Arc::new);
+            let weight = b.weight(weight, &as_image(&weight.dims))?;
+            let bias = bias.map(|bias| b.tensor(bias, &bias.dims)).transpose()?;
             b.add(Op::Conv { weight, bias, attributes, activation: Activation::None }, &[&image], ty)?
         }
         _ => {

@@ -156,6 +156,7 @@ impl Binder {
             return Ok(x.clone());
         }
         if let Known::Constant(constant) = x {
+            self.charge(constant.len(), if to.is_float() { size_of::<f32>() } else { size_of::<i64>() })?;
             return Ok(Known::Constant(cast_constant(constant, to)));
         }
         let map = |binder: &mut Binder, function: Unary, x: &Known| binder.emit(TensorOp::Map(function), &[x], to);
@@ -251,7 +252,7 @@ fn select(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     Ok(vec![b.emit(TensorOp::Where, &[condition, x, y], x.ty())?])
 }
 
-fn dropout(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
+fn dropout(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let x = c.input(0)?.clone();
     let training = match c.optional(2) {
         Some(Known::Constant(constant)) => constant.to_floats().first().is_some_and(|&mode| mode != 0.0),
@@ -269,6 +270,7 @@ fn dropout(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     if c.writes(1) {
         let len = x.dims().iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).filter(|len| *len < 1 << 24);
         let Some(len) = len else { return unsupported("its mask is too large") };
+        b.charge(len, size_of::<i64>())?;
         outputs.push(Known::Constant(Constant::ints(x.dims().to_vec(), vec![1; len]).with_type(ElementType::Bool)));
     }
     Ok(outputs)

@@ -4,8 +4,6 @@ use super::convolution::{as_image, sequence};
 use super::{Call, Lower};
 use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
 use crate::graph::{Op, TensorOp};
-use crate::tensor::Tensor;
-use std::sync::Arc;
 use stridewise_kernels::dense::Reduction;
 use stridewise_kernels::{Binary, Unary};
 
@@ -34,7 +32,7 @@ fn batch(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let constants: Option<Vec<_>> = parameters.iter().map(|known| known.constant()).collect();
     let rank = x.dims().len();
     if let (Some(constants), 2..=4, None) = (constants, rank, x.constant()) {
-        let tensors = constants.iter().map(|constant| Ok(Arc::new(constant.to_tensor()?))).collect::<Lowered<Vec<Arc<Tensor<f32>>>>>()?;
+        let tensors = constants.iter().map(|constant| b.tensor(constant, &constant.dims)).collect::<Lowered<Vec<_>>>()?;
         if let Ok([scale, bias, mean, variance]) = <[_; 4]>::try_from(tensors) {
             let image = b.emit(TensorOp::Reshape(as_image(x.dims())), &[x], ty)?;
             let op = Op::BatchNormalization { scale, bias, mean, variance, epsilon: f64::from(epsilon) };

@@ -2,9 +2,7 @@
 
 use super::{Call, Lower};
 use crate::formats::onnx::bind::{Binder, Known, Lowered};
-use crate::formats::onnx::ops::convolution::weight_of;
 use crate::graph::{Activation, Op, TensorOp};
-use std::sync::Arc;
 
 pub(super) const OPS: &[(&str, Lower)] = &[("Gemm", gemm), ("MatMul", matmul)];
 
@@ -22,14 +20,11 @@ pub(super) fn gemm(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
             _ => None,
         };
         if let Some(bias) = bias {
-            let bias = match bias {
-                Some(bias) => Some(Arc::new(bias.to_tensor()?.reshape(crate::tensor::Shape::new(&[outputs])?)?)),
-                None => None,
-            };
+            let bias = bias.map(|bias| b.tensor(bias, &[outputs])).transpose()?;
             let rows = if transpose[1] { right.clone() } else { b.emit(TensorOp::Transpose(vec![1, 0]), &[right], ty)? };
             let constant = rows.constant().unwrap_or(constant);
             let steps = right.constant().and_then(|right| right.steps(usize::from(!transpose[1])));
-            let weight = weight_of(constant, &constant.dims)?.with_steps(steps);
+            let weight = b.weight(constant, &constant.dims)?.with_steps(steps);
             return Ok(vec![b.add(Op::Gemm { weight, bias, activation: Activation::None }, &[a], ty)?]);
         }
     }
@@ -43,7 +38,7 @@ pub(super) fn matmul(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     if let (Known::Constant(stored), 2, 2, None) = (right, right.dims().len(), a.dims().len(), a.constant()) {
         let rows = b.emit(TensorOp::Transpose(vec![1, 0]), &[right], ty)?;
         if let Some(constant) = rows.constant() {
-            let weight = weight_of(constant, &constant.dims)?.with_steps(stored.steps(1));
+            let weight = b.weight(constant, &constant.dims)?.with_steps(stored.steps(1));
             return Ok(vec![b.add(Op::Gemm { weight, bias: None, activation: Activation::None }, &[a], ty)?]);
         }
     }

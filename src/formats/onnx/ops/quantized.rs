@@ -223,6 +223,9 @@ impl Binder {
         if count != 1 && constant.dims[axis] != count {
             return c.refuse(format!("{count} scales or zero points for axis {axis} of {:?}", constant.dims));
         }
+        // Scales and zero points, and bytes that are not the file's.
+        let bytes = if matches!(constant.data, Data::Stored(_)) { 0 } else { constant.len() };
+        self.charge(count.saturating_mul(size_of::<f32>() + size_of::<i32>()).saturating_add(bytes), 1)?;
         let run = if count == 1 { constant.len() } else { constant.dims[axis + 1..].iter().product() };
         let repeated = |values: &[f32]| -> Vec<f32> { (0..count).map(|i| values[if values.len() == 1 { 0 } else { i }]).collect() };
         let levels = Levels { axis, run, scales: repeated(&scales).into(), zeros: repeated(&zeros).iter().map(|z| *z as i32).collect() };

@@ -1,7 +1,7 @@
 //! Shapes, and what is made of them.
 
 use super::{Call, Lower};
-use crate::formats::onnx::bind::{Binder, Known, Lowered, unsupported};
+use crate::formats::onnx::bind::{Binder, Known, Lowered, check_rank, unsupported};
 use crate::formats::onnx::constant::Constant;
 use crate::formats::onnx::element::ElementType;
 use crate::graph::{Op, TensorOp};
@@ -105,6 +105,7 @@ fn unsqueeze(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let x = c.input(0)?;
     let Some(axes) = c.ints_or_input("axes", 1)? else { return c.refuse("it has no axes") };
     let rank = x.dims().len() + axes.len();
+    check_rank(rank)?;
     let axes = c.axes(&axes, rank)?;
     let mut own = x.dims().iter().copied();
     let dims = (0..rank).map(|axis| if axes.contains(&axis) { 1 } else { own.next().unwrap_or(1) }).collect();
@@ -187,7 +188,7 @@ fn constant_of_shape(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     Ok(vec![b.emit(TensorOp::Expand(dims), &[&one], ty)?])
 }
 
-fn range(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
+fn range(b: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
     let ty = c.input(0)?.ty();
     if ty.is_float() {
         let part = |index: usize| -> Lowered<f64> { Ok(c.known_floats(index)?.first().map_or(0.0, |&v| f64::from(v))) };
@@ -196,6 +197,7 @@ fn range(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
         if count > MOST_ELEMENTS as f64 {
             return c.refuse(format!("from {start} to {limit} in steps of {step}"));
         }
+        b.charge(count as usize, size_of::<f32>())?;
         let values: Vec<f32> = (0..count as usize).map(|i| (start + i as f64 * step) as f32).collect();
         return Ok(vec![Known::Constant(Constant::floats(vec![values.len()], values).with_type(ty))]);
     }
@@ -206,6 +208,7 @@ fn range(_: &mut Binder, c: &Call<'_>) -> Lowered<Vec<Known>> {
         return c.refuse(format!("from {start} to {limit} in steps of {step}"));
     }
     let count = (span.max(0) + step.abs() - 1) / step.abs();
+    b.charge(count as usize, size_of::<i64>())?;
     let values: Vec<i64> = (0..count).map(|i| (start + i * step) as i64).collect();
     Ok(vec![Known::Constant(Constant::ints(vec![values.len()], values).with_type(if ty == ElementType::Bool {
         ElementType::Int64
