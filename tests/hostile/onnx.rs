@@ -195,6 +195,12 @@ fn constants_are_held_against_the_limit_wherever_they_are_made() {
     let nothing = tensor("c", 7, &[0, 1 << 25], &[]);
     let to = |ty: u64| field(5, &[field(1, b"to"), integer(3, ty)].concat());
     let sum = field(5, &[field(1, b"axes"), integer(8, 0)].concat());
+    let one = ["c", "w"].iter().flat_map(|name| tensor(name, 1, &[1; 4], &field(9, &[0; 4]))).collect::<Vec<u8>>();
+    let list = |name: &str, values: &[u64]| {
+        field(5, &[field(1, name.as_bytes()), values.iter().flat_map(|value| integer(8, *value)).collect()].concat())
+    };
+    // Padded to 4001 × 4001.
+    let padded = [list("pads", &[2000; 4]), list("strides", &[4001; 2])].concat();
     let masks: Vec<u8> = (0..20).flat_map(|i| node("", "Dropout", &["x"], &[&format!("d{i}"), &format!("m{i}")], &[])).collect();
     for (context, more) in [
         ("Range", [&numbers, &readers(1, "Range", &["zero", "most", "one"], &[])[..]].concat()),
@@ -202,6 +208,7 @@ fn constants_are_held_against_the_limit_wherever_they_are_made() {
         ("Cast", [&bytes, &readers(40, "Cast", &["c"], &to(7))[..]].concat()),
         ("Cast", [&bytes, &readers(40, "Cast", &["c"], &to(1))[..]].concat()),
         ("DequantizeLinear", [&bytes, &readers(400, "DequantizeLinear", &["c", "s"], &[])[..]].concat()),
+        ("Conv", [&one, &readers(1, "Conv", &["c", "w"], &padded)[..]].concat()),
         ("ReduceMax", [nothing, readers(1, "ReduceMax", &["c"], &sum)].concat()),
     ] {
         let error = within_budget(context, &more, &[1, 1 << 18]).map(|_| ()).expect_err(context).to_string();
