@@ -18,17 +18,22 @@ struct Affine {
     summands: Vec<f64>,
 }
 
+/// Most channels of all that is folded: nodes of a file may share their tensors, and what is folded is each one's own.
+const MOST_CHANNELS: usize = 1 << 24;
+
 pub(super) fn run(graph: &mut Graph, shapes: Option<&[Shape]>) -> Result<()> {
     let mut producers = Producers::of(graph);
     let mut folded = vec![false; graph.nodes.len()];
+    let mut left = MOST_CHANNELS;
     for (index, folded) in folded.iter_mut().enumerate() {
         let Some(affine) = affine_of(graph, index, shapes) else { continue };
         let (before, rest) = graph.nodes.split_at_mut(index);
         let node = &rest[0];
         let Some(producer) = producers.sole(affine.x) else { continue };
-        if before[producer].inputs.len() != 1 {
+        if before[producer].inputs.len() != 1 || affine.factors.len() > left {
             continue;
         }
+        left -= affine.factors.len();
         let into = before[producer].name.clone();
         let channels = affine.factors.len();
         let folded_into = |old: &dyn Fn(usize) -> f64| -> Result<Arc<Tensor<f32>>> {

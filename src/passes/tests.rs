@@ -97,6 +97,22 @@ fn a_batch_norm_with_nothing_to_fold_into_stays() {
     assert_eq!(ops(&graph).iter().filter(|o| **o == "BatchNormalization").count(), 3, "{:?}", ops(&graph));
 }
 
+/// Convolutions that share their weights have biases of their own, once something is folded into them.
+#[test]
+fn no_more_is_folded_than_memory_should_be_taken_for() {
+    const C: usize = 1 << 20;
+    let mut graph = Graph::new("shared", 1, [1, 1]);
+    let (input, conv, batch_norm) = (graph.input().value, conv(C, 1, Activation::None), batch_norm(C));
+    let mut branch = |index: usize| {
+        let y = graph.add(format!("conv{index}"), conv.clone(), &[input]).unwrap();
+        graph.add(format!("bn{index}"), batch_norm.clone(), &[y]).unwrap()
+    };
+    let outputs: Vec<ValueId> = (0..18).map(&mut branch).collect();
+    graph.set_outputs(&outputs);
+    let ops = ops(&optimise(graph).unwrap());
+    assert_eq!(ops.iter().filter(|op| **op == "BatchNormalization").count(), 2, "{ops:?}");
+}
+
 #[test]
 fn a_sum_takes_the_residual_into_either_operands_convolution() {
     for swapped in [false, true] {

@@ -217,8 +217,13 @@ fn check_memory(
             bytes = bytes.saturating_add(needed.map_err(refuse)?);
         }
         let moves = matches!(node.op, Op::Tensor(TensorOp::Concat { .. } | TensorOp::Slice { .. } | TensorOp::ChannelShuffle { .. }));
+        let channels = schedule.buffers[call.output].c();
         if moves && forms.node[index] == Form::Blocked {
-            bytes = bytes.saturating_add(Channels::bytes_needed(schedule.buffers[call.output].c()));
+            bytes = bytes.saturating_add(Channels::bytes_needed(channels));
+        }
+        if matches!(node.op, Op::BatchNormalization { .. } | Op::ScaleShift { .. }) {
+            // A factor and a summand for each.
+            bytes = bytes.saturating_add(channels.saturating_mul(2 * size_of::<f32>()));
         }
         for (operand, value) in call.inputs.iter().zip(&node.inputs) {
             if *operand == Operand::Packed {
