@@ -57,12 +57,16 @@ static void *work(void *given) {
     return NULL;
 }
 
-static float *buffer(const StridewiseTensor *tensor) {
+static size_t elements(const StridewiseTensor *tensor) {
     size_t product = 1;
     for (size_t axis = 0; axis < tensor->rank; axis++) {
         product *= tensor->dims[axis];
     }
-    return calloc(product, sizeof(float));
+    return product;
+}
+
+static float *buffer(const StridewiseTensor *tensor) {
+    return calloc(elements(tensor), sizeof(float));
 }
 
 static void watch(int epoll, int fd) {
@@ -128,7 +132,7 @@ int main(int argc, char **argv) {
             dropped += ticks <= frames;
             continue;
         }
-        image[ticks % 1000] = 1.0f; /* where the camera's picture would be copied to */
+        image[(size_t)ticks % elements(&w.input)] = 1.0f; /* where the camera's picture would be copied to */
         pthread_mutex_lock(&w.mutex);
         w.busy = waiting = true;
         pthread_cond_signal(&w.work);

@@ -144,7 +144,8 @@ typedef struct {
   const StridewiseInputShape *shapes;
   // How many shapes there are.
   size_t shape_count;
-  // Most bytes that constants of an ONNX file which are computed from constants may take; 0 for 8 GiB.
+  // Most bytes that constants of an ONNX file may take which are computed from constants, or of which a run needs a copy in f32; 0 for
+  // 8 GiB.
   size_t max_memory;
 } StridewiseLoadOptions;
 
@@ -440,8 +441,8 @@ StridewiseStatus stridewise_session_input(const StridewiseSession *session, size
 // `session` is a session; `tensor` may be written to.
 StridewiseStatus stridewise_session_output(const StridewiseSession *session, size_t index, StridewiseTensor *tensor);
 
-// Runs the network. Inputs and outputs stand in the network's order, and have the shapes that are planned; the outputs are written.
-// Allocates nothing. At most 16 of each.
+// Runs the network. Inputs and outputs stand in the network's order, and have the shapes that are planned; the outputs are written, and
+// overlap no other tensor. Allocates nothing. At most 16 of each.
 //
 // # Safety
 // `session` is a session that no other thread uses meanwhile; `inputs` and `outputs` point to so many tensors, whose data is as long

@@ -100,7 +100,7 @@ public:
         shapes_.add(std::move(input), dims);
         return *this;
     }
-    // Most bytes of constants that are computed from constants.
+    // Most bytes of constants that are computed from constants, or of which a run needs a copy in f32.
     LoadOptions &max_memory(std::size_t bytes) {
         options_.max_memory = bytes;
         return *this;
@@ -295,7 +295,13 @@ class Options {
 public:
     Options() { options_.struct_size = sizeof options_; }
     Options &threads(std::size_t count) { return set(options_.threads, count); }
-    Options &pool(const Pool &pool) { return set(options_.pool, pool.get()); }
+    // The pool must be there until the session is made, which then keeps it.
+    Options &pool(const Pool &pool) {
+        if (pool.get() == nullptr) {
+            throw std::invalid_argument("the pool was moved from");
+        }
+        return set(options_.pool, pool.get());
+    }
     Options &isa(std::string name) {
         isa_ = std::move(name);
         return *this;

@@ -104,7 +104,8 @@ pub struct LoadOptions {
     pub shapes: *const InputShape,
     /// How many shapes there are.
     pub shape_count: usize,
-    /// Most bytes that constants of an ONNX file which are computed from constants may take; 0 for 8 GiB.
+    /// Most bytes that constants of an ONNX file may take which are computed from constants, or of which a run needs a copy in f32; 0 for
+    /// 8 GiB.
     pub max_memory: usize,
 }
 

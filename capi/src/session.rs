@@ -14,7 +14,10 @@ use stridewise::{Error, Shape, TensorView};
 /// A running network: its plan, its memory, its threads. One thread at a time may use it, any thread.
 pub struct Session {
     session: stridewise::Session,
+    /// Of inputs and outputs.
     names: [Vec<CString>; 2],
+    /// Likewise. Runs through this interface do not change them.
+    shapes: [Vec<Shape>; 2],
 }
 
 /// Plans, packs and allocates: everything that a run needs. `options` may be NULL for the defaults.
@@ -29,7 +32,8 @@ pub unsafe extern "C" fn stridewise_session_new(model: *const Model, options: *c
             let session = self::model(model)?.session(&session_options(options)?)?;
             let inputs = session.input_names().into_iter().map(c_text).collect();
             let outputs = session.output_names().iter().map(|name| c_text(name)).collect();
-            Ok(Session { session, names: [inputs, outputs] })
+            let shapes = [session.input_shapes(), session.output_shapes()];
+            Ok(Session { session, names: [inputs, outputs], shapes })
         })
     }
 }
@@ -91,7 +95,7 @@ pub unsafe extern "C" fn stridewise_session_output_name(session: *const Session,
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stridewise_session_input(session: *const Session, index: usize, tensor: *mut Tensor) -> Status {
     // SAFETY: the caller's promises are passed on.
-    unsafe { describe(session, index, tensor, "input", |s| s.input_shapes()) }
+    unsafe { describe(session, index, tensor, 0) }
 }
 
 /// Describes the output of a number, as `stridewise_session_input` does.
@@ -101,30 +105,24 @@ pub unsafe extern "C" fn stridewise_session_input(session: *const Session, index
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stridewise_session_output(session: *const Session, index: usize, tensor: *mut Tensor) -> Status {
     // SAFETY: the caller's promises are passed on.
-    unsafe { describe(session, index, tensor, "output", |s| s.output_shapes()) }
+    unsafe { describe(session, index, tensor, 1) }
 }
 
-/// Writes a shape to the caller's tensor.
+/// Writes a shape to the caller's tensor: with `side` 0 of an input, with 1 of an output.
 ///
 /// # Safety
 /// `session` and `tensor` are NULL or may be read and written to.
-unsafe fn describe(
-    session: *const Session,
-    index: usize,
-    tensor: *mut Tensor,
-    kind: &str,
-    shapes: impl FnOnce(&stridewise::Session) -> Vec<Shape>,
-) -> Status {
+unsafe fn describe(session: *const Session, index: usize, tensor: *mut Tensor, side: usize) -> Status {
     guard(|| {
         // SAFETY: this function's contract.
         let session = unsafe { session.as_ref() }.ok_or_else(|| missing("session"))?;
-        let shapes = shapes(&session.session);
+        let (kind, shapes) = (["input", "output"][side], &session.shapes[side]);
         let none = || Error::InvalidArgument { argument: format!("{kind} {index}"), reason: format!("there are {}", shapes.len()) };
         let dims = shapes.get(index).ok_or_else(none)?.dims();
         if tensor.is_null() {
             return Err(missing("tensor"));
         }
-        let described = Tensor::of(dims, &format!("{kind} {index}"))?;
+        let described = Tensor::of(dims, &format_args!("{kind} {index}"))?;
         // SAFETY: not NULL, and this function's contract.
         unsafe { tensor.write(described) };
         Ok(())
@@ -134,8 +132,8 @@ unsafe fn describe(
 /// Most inputs, and most outputs, of a run through this interface.
 const MAX_PORTS: usize = 16;
 
-/// Runs the network. Inputs and outputs stand in the network's order, and have the shapes that are planned; the outputs are written.
-/// Allocates nothing. At most 16 of each.
+/// Runs the network. Inputs and outputs stand in the network's order, and have the shapes that are planned; the outputs are written, and
+/// overlap no other tensor. Allocates nothing. At most 16 of each.
 ///
 /// # Safety
 /// `session` is a session that no other thread uses meanwhile; `inputs` and `outputs` point to so many tensors, whose data is as long
@@ -160,6 +158,20 @@ pub unsafe extern "C" fn stridewise_session_run(
         }
         // SAFETY: the caller's promises.
         let (inputs, outputs) = unsafe { (slice(inputs, input_count, "inputs")?, slice(outputs, output_count, "outputs")?) };
+        // Before there are references to both.
+        for (index, output) in outputs.iter().enumerate() {
+            let what = port("output", &session.names[1], index);
+            let place = output.place(&what)?;
+            let before = outputs[..index].iter().enumerate().map(|(i, tensor)| (port("output", &session.names[1], i), tensor));
+            for (other, tensor) in inputs.iter().enumerate().map(|(i, tensor)| (port("input", &session.names[0], i), tensor)).chain(before)
+            {
+                let taken = tensor.place(&other)?;
+                if place.start.max(taken.start) < place.end.min(taken.end) {
+                    let (argument, reason) = (format!("the data of {what}"), format!("it overlaps that of {other}"));
+                    return Err(Error::InvalidArgument { argument, reason });
+                }
+            }
+        }
         let mut views = ArrayVec::<TensorView<'_, f32>, MAX_PORTS>::new();
         for (index, tensor) in inputs.iter().enumerate() {
             let what = port("input", &session.names[0], index);

@@ -3,6 +3,7 @@
 use crate::status::{missing, text};
 use std::ffi::{c_char, c_void};
 use std::fmt::Display;
+use std::ops::Range;
 use stridewise::tensor::TensorViewMut;
 use stridewise::{Error, Shape, TensorView};
 
@@ -41,9 +42,9 @@ pub struct Tensor {
 
 impl Tensor {
     /// Of these dimensions and of f32, without data. What are more than [`STRIDEWISE_MAX_RANK`] is refused.
-    pub(crate) fn of(dims: &[usize], what: &str) -> Result<Tensor, Error> {
+    pub(crate) fn of(dims: &[usize], what: &dyn Display) -> Result<Tensor, Error> {
         let mut padded = [0; STRIDEWISE_MAX_RANK];
-        padded.get_mut(..dims.len()).ok_or_else(|| too_many_dimensions(what, dims.len()))?.copy_from_slice(dims);
+        padded.get_mut(..dims.len()).ok_or_else(|| too_many_dimensions(&what.to_string(), dims.len()))?.copy_from_slice(dims);
         Ok(Tensor { data: std::ptr::null_mut(), dtype: Dtype::F32 as u32, rank: dims.len(), dims: padded })
     }
 
@@ -68,6 +69,13 @@ impl Tensor {
             return Err(Error::InvalidArgument { argument: format!("the data of {what}"), reason });
         }
         Ok((data, shape))
+    }
+
+    /// The addresses of the elements.
+    pub(crate) fn place(&self, what: &dyn Display) -> Result<Range<usize>, Error> {
+        let (data, shape) = self.check(what)?;
+        let start = data.addr();
+        Ok(start..start.saturating_add(shape.elements().saturating_mul(size_of::<f32>())))
     }
 
     /// The tensor as an input.

@@ -46,6 +46,9 @@ int main(int argc, char **argv) {
     wrong |= stridewise_session_run(session, &input, 1, &output, 1) != STRIDEWISE_STATUS_DTYPE;
     printf("dtype of an input: %s\n", stridewise_last_error());
     input.dtype = STRIDEWISE_DTYPE_F32;
+    output.data = image + 5;
+    wrong |= stridewise_session_run(session, &input, 1, &output, 1) != STRIDEWISE_STATUS_INVALID_ARGUMENT;
+    output.data = logits;
     wrong |= stridewise_session_run(session, &input, 1, &output, 1) != STRIDEWISE_STATUS_OK;
     stridewise_session_free(session);
     stridewise_model_free(model);

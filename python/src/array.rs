@@ -48,17 +48,31 @@ fn refused(array: &Bound<'_, PyArrayDyn<f32>>, what: &str, reason: &str) -> PyEr
     raised(array.py(), &Error::InvalidArgument { argument: what.into(), reason: reason.into() })
 }
 
+/// Refuses an output that overlaps the input: NumPy does not know of two arrays that were made from one buffer.
+pub fn check_apart(input: &PyReadonlyArrayDyn<'_, f32>, output: &PyReadwriteArrayDyn<'_, f32>) -> PyResult<()> {
+    let place = |array: &Bound<'_, PyArrayDyn<f32>>| array.data().addr()..array.data().addr() + size_of::<f32>() * array.len();
+    let (read, written) = (place(input), place(output));
+    if read.start.max(written.start) < read.end.min(written.end) {
+        return Err(refused(output, "output", "it overlaps the input"));
+    }
+    Ok(())
+}
+
 /// The array as a tensor.
 pub fn view<'a>(array: &'a PyReadonlyArrayDyn<'_, f32>) -> PyResult<TensorView<'a, f32>> {
     let py = array.py();
     let shape = Shape::new(array.shape()).or_raise(py)?;
-    TensorView::new(shape, array.as_slice()?).or_raise(py)
+    let elements = array.as_slice().map_err(|e| refused(array, "input", &e.to_string()))?;
+    TensorView::new(shape, elements).or_raise(py)
 }
 
 /// The array as a tensor to write to.
 pub fn view_mut<'a>(array: &'a mut PyReadwriteArrayDyn<'_, f32>) -> PyResult<TensorViewMut<'a, f32>> {
     let py = array.py();
     let shape = Shape::new(array.shape()).or_raise(py)?;
+    if let Err(error) = array.as_slice() {
+        return Err(refused(array, "output", &error.to_string()));
+    }
     TensorViewMut::new(shape, array.as_slice_mut()?).or_raise(py)
 }
 

@@ -78,6 +78,7 @@ impl Session {
     fn _run_into(&self, py: Python<'_>, x: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> PyResult<()> {
         let x = array::input(x, "input")?;
         let mut out = array::output(out, "output")?;
+        array::check_apart(&x, &out)?;
         let (view, target) = (array::view(&x)?, array::view_mut(&mut out)?);
         self.with(py, |session| session.run_all_into(&[view], &mut [target])).or_raise(py)
     }

@@ -56,6 +56,15 @@ def test_run_into_writes_the_callers_array(model, x):
         session.run_into(x, np.zeros((1, 11), np.float32))
     with pytest.raises(stridewise.ArgumentError, match="output.*contiguous"):
         session.run_into(x, np.zeros((10, 2), np.float32).T[:1])
+    memory = bytearray(4 * (x.size + 5))
+    shared = np.frombuffer(memory, np.float32, count=x.size).reshape(x.shape)
+    with pytest.raises(stridewise.ArgumentError, match="output.*overlaps"):
+        session.run_into(shared, np.frombuffer(memory, np.float32, offset=4 * (x.size - 5)).reshape(1, 10))
+    odd = np.frombuffer(bytearray(41), np.float32, offset=1).reshape(1, 10)
+    with pytest.raises(stridewise.ArgumentError, match="output"):
+        session.run_into(x, odd)
+    unaligned = np.frombuffer(b"?" + x.tobytes(), np.float32, offset=1).reshape(x.shape)
+    assert np.array_equal(session.run(unaligned), expected)
     frozen = np.zeros((1, 10), np.float32)
     frozen.setflags(write=False)
     with pytest.raises(stridewise.ArgumentError, match="output"):

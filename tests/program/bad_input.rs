@@ -4,6 +4,11 @@ use super::*;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use stridewise::graph::{Activation, Dim, Graph, Op, TensorOp};
+
+fn zeros(dims: &[usize]) -> Tensor<f32> {
+    Tensor::zeros(Shape::new(dims).unwrap()).unwrap()
+}
 
 #[test]
 fn bench_worker_refuses_unknown_requests() {
@@ -185,6 +190,47 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    // Nor does it make one good: what was found, or could not be read, is still told.
+    let mut child = program(&["classify", "nowhere.png"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.code() == Some(2) && text(&output.stderr).starts_with("error: "), "{output:?}");
+}
+
+/// Outputs that are not one part for each image, of a packed network that anyone may have made.
+#[test]
+fn networks_whose_outputs_are_no_images_are_refused() {
+    let folder = Folder::new();
+    let (model, input, labels, output) = (folder.path("t.swp"), folder.path("x.npy"), folder.path("l.npy"), folder.path("y.npy"));
+    let mut graph = Graph::without_inputs("transposed");
+    let x = graph.add_input("x", [3, 4, 5, 5].map(Dim::Fixed).to_vec()).unwrap();
+    let mean = graph.add("mean", Op::GlobalAveragePool, &[x]).unwrap();
+    let flat = graph.add("flat", Op::Flatten, &[mean]).unwrap();
+    let gemm = Op::Gemm { weight: zeros(&[10, 4]).into(), bias: None, activation: Activation::None };
+    let logits = graph.add("logits", gemm, &[flat]).unwrap();
+    let last = graph.add("transposed", Op::Tensor(TensorOp::Transpose(vec![1, 0])), &[logits]).unwrap();
+    graph.set_outputs(&[last]);
+    let network = Model::from_graph(graph).unwrap();
+    network.session(&SessionOptions::default()).unwrap();
+    network.save_packed(&model).unwrap();
+    zeros(&[3, 4, 5, 5]).write_npy(&input).unwrap();
+    zeros(&[3]).write_npy(&labels).unwrap();
+    for command in [["run", "--input", &input, "--output", &output], ["evaluate", "--images", &input, "--labels", &labels]] {
+        let said = fail(program(&command).args(["--model", &model]));
+        assert!(said.contains("output") && said.contains("[10, 3]"), "{said}");
+    }
+    assert!(!Path::new(&output).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_that_are_no_text_are_printed_as_json_all_the_same() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let path = Path::new(&folder.path("o")).with_file_name(std::ffi::OsStr::from_bytes(b"o\xff.safetensors"));
+    let output = program(&["--json", "init", "--arch", "resnet20-cifar10", "-o"]).arg(&path).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["output"].as_str().unwrap(), path.to_string_lossy());
 }
 
 #[test]

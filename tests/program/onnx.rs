@@ -122,6 +122,9 @@ fn every_command_takes_the_shape_that_a_network_fits() {
         let said = fail(program(&["bench", "--model", &model]).args(shape).args(more));
         assert!(said.contains(more[0]) && said.contains("--shape"), "{said}");
     }
+    let packed = folder.path("packed.swp");
+    let said = fail(&mut program(&["pack", &golden("classifier"), "-o", &packed, "--batch", "1,3"]));
+    assert!(said.contains("--batch") && said.contains("--shape"), "{said}");
     let images = fail(&mut program(&["compare", "--input", &input, "--reference", &output, "--shape", "input=1x3x4x4"]));
     assert!(images.contains("--shape input=…: it is for ONNX files here"), "{images}");
 }

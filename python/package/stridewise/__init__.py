@@ -71,7 +71,8 @@ def load(source=None, *, arch=None, seed=0, shapes=None, max_memory=None):
         file must be of this one; an ONNX file has none.
     shapes: a mapping of inputs' names to shapes, for an ONNX file that does not fit batch 1, images of 224x224 and other dimensions of 1.
         Sessions may be made for other ones.
-    max_memory: most bytes that constants of an ONNX file which are computed from constants may take.
+    max_memory: most bytes that constants of an ONNX file may take which are computed from constants, or of which a run needs a copy in
+        f32.
     """
     if isinstance(source, (str, os.PathLike)):
         return Model._from_file(os.fspath(source), arch, shapes, max_memory)

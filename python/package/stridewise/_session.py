@@ -14,8 +14,11 @@ def as_array(value):
     if not isinstance(value, np.ndarray):
         if hasattr(value, "detach"):
             value = value.detach()
+        # A sign that is only noted on a tensor of torch is not part of its memory.
+        if hasattr(value, "resolve_neg"):
+            value = value.resolve_neg()
         value = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
-    return np.ascontiguousarray(value)
+    return np.require(np.ascontiguousarray(value), requirements="A")
 
 
 def run(self, inputs):

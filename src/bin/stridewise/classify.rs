@@ -1,7 +1,7 @@
 //! `classify`: what is on a picture.
 
 use crate::args::{ModelArgs, TunedRunArgs, from_one};
-use crate::output::{Done, Failure, Output, count, duration, lines, table};
+use crate::output::{Done, Failure, Output, count, duration, lines, lossy, table};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -39,6 +39,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct Image {
+    #[serde(serialize_with = "lossy")]
     path: PathBuf,
     #[serde(flatten)]
     outcome: Outcome,

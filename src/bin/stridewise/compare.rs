@@ -4,7 +4,7 @@ mod precisions;
 
 use crate::args::{ModelArgs, TunedRunArgs};
 use crate::images::Images;
-use crate::output::{Done, Failure, Output, count, lines, table};
+use crate::output::{Done, Failure, Output, count, lines, lossy_if_some, table};
 use crate::skeleton::names_before_fusion;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
@@ -281,6 +281,7 @@ struct Json<'a> {
     layers: Option<Vec<JsonLayer<'a>>>,
     fused_away: Option<&'a [String]>,
     unknown: Option<&'a [String]>,
+    #[serde(serialize_with = "lossy_if_some")]
     report: Option<&'a Path>,
 }
 

@@ -1,7 +1,7 @@
 //! `evaluate`: accuracy over a labelled set.
 
 use crate::args::{ModelArgs, TunedRunArgs, from_one};
-use crate::images::Images;
+use crate::images::{Images, check_batch};
 use crate::output::{Done, Failure, Output, count, duration, grouped};
 use crate::progress::Progress;
 use clap::Args;
@@ -52,7 +52,15 @@ impl Evaluate {
         let images = Images::open(&self.images, &model)?;
         let batch = images.len().min(self.batch as usize);
         let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
-        let classes = session.output_shape().dims().last().copied().unwrap_or(0);
+        let shape = session.output_shape();
+        check_batch(shape.dims(), batch)?;
+        let classes = match *shape.dims() {
+            [_, classes, ref rest @ ..] if rest.iter().all(|dim| *dim == 1) => classes,
+            _ => {
+                let (what, expected) = ("the network's output".into(), "[N, classes]".into());
+                return Err(Error::Shape { what, expected, found: shape.to_string() }.into());
+            }
+        };
         let labels = read_labels(&self.labels, images.len(), classes)?;
         let mut progress = Progress::new(output, images.len() as u64, "images");
         let (mut top1, mut top5, mut seconds) = (0, 0, 0.0);

@@ -103,3 +103,12 @@ impl<'m> Images<'m> {
         (0..len).step_by(size).map(move |start| start..len.min(start.saturating_add(size)))
     }
 }
+
+/// Refuses an output that does not have the images of a batch one behind the other.
+pub fn check_batch(dims: &[usize], batch: usize) -> Result<(), Failure> {
+    if dims.first() == Some(&batch) {
+        return Ok(());
+    }
+    let expected = format!("{batch} first: a part for each image");
+    Err(Error::Shape { what: "the network's output".into(), expected, found: format!("{dims:?}") }.into())
+}

@@ -1,6 +1,6 @@
 //! `init`: a weights file to start from.
 
-use crate::output::{Done, Output, count, grouped};
+use crate::output::{Done, Output, count, grouped, lossy};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -44,6 +44,7 @@ enum DType {
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "lossy")]
     output: PathBuf,
     arch: String,
     seed: u64,

@@ -211,7 +211,7 @@ impl Report {
             output_shape: graph.outputs().first().map(|v| shape(*v)).unwrap_or_default(),
             parameters,
             convolutions: layers.iter().filter(|l| l.op == "Conv").count(),
-            macs: layers.iter().map(|l| l.macs).sum(),
+            macs: layers.iter().fold(0, |sum, l| u64::saturating_add(sum, l.macs)),
             layers,
         }
     }

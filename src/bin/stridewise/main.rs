@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        // The reader has seen enough (`stridewise inspect | head`).
+        // Of what is no result: `stridewise bench-worker | head`.
         Err(Failure::Stdout(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody is left to tell when stderr is closed too.

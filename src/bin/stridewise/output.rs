@@ -1,7 +1,9 @@
 //! What the program prints: tables for people or one JSON document, and how it fails.
 
 use comfy_table::{CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
+use serde::Serialize;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Why a command ended early.
@@ -54,8 +56,9 @@ impl Output {
         self.json
     }
 
-    /// Prints `value` as JSON, or else the text.
-    pub fn print(&self, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    /// Prints `value` as JSON, or else the text. A reader who has seen enough (`stridewise inspect | head`) does not change how the
+    /// command ends.
+    pub fn print(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = if self.json {
             let json = serde_json::to_string_pretty(value);
             json.map_err(|e| Failure::Stdout(e.into()))? + "\n"
@@ -63,8 +66,21 @@ impl Output {
             text()
         };
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::Stdout)
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+            _ => Ok(()),
+        }
     }
+}
+
+/// A path as JSON can hold it: what is no UTF-8 is replaced.
+pub fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// Likewise, of one that may be missing.
+pub fn lossy_if_some<S: serde::Serializer>(path: &Option<impl AsRef<Path>>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.as_ref().to_string_lossy()).serialize(serializer)
 }
 
 /// An empty table with a rule below its header. A header that starts with `>` makes its column right-aligned.

@@ -1,7 +1,7 @@
 //! `pack`: a network with its weights as kernels read them.
 
 use crate::args::{ModelArgs, Size, from_one};
-use crate::output::{Done, Output, grouped};
+use crate::output::{Done, Failure, Output, grouped, lossy};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -46,6 +46,7 @@ pub struct Pack {
 
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "lossy")]
     output: PathBuf,
     network: String,
     sessions: usize,
@@ -55,6 +56,10 @@ struct Report {
 impl Pack {
     pub fn execute(mut self, output: &Output) -> Done {
         self.model.model = self.file.take().or(self.model.model.take());
+        if self.model.is_onnx() && (self.batch != [1] || !self.size.is_empty()) {
+            let reason = "an ONNX network is packed for the one shape of each input that --shape NAME=DIMS gives";
+            return Err(Failure::Usage(format!("--batch and --size: {reason}")));
+        }
         let model = self.model.load_for_shapes()?;
         let isas = if self.isa.is_empty() { vec![None] } else { self.isa.iter().copied().map(Some).collect() };
         let sizes = if self.size.is_empty() { vec![None] } else { self.size.iter().map(|size| Some(size.0)).collect() };

@@ -6,7 +6,7 @@ mod trace;
 
 use crate::args::{ModelArgs, Size, TunedRunArgs, default_threads, from_one, images_of};
 use crate::bandwidth::{Bandwidth, measure_read_bandwidth};
-use crate::output::{Done, Failure, Output, count, lines, table};
+use crate::output::{Done, Failure, Output, count, lines, lossy_if_some, table};
 use crate::progress::Progress;
 use crate::timing::{pattern, quantile};
 use clap::{Args, ValueEnum};
@@ -101,9 +101,9 @@ struct Report {
     steps: Vec<Part>,
     output: Part,
     kinds: Vec<Kind>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_if_some")]
     trace: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_if_some")]
     report: Option<PathBuf>,
 }
 

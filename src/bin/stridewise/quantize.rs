@@ -3,7 +3,7 @@
 use crate::args::{ModelArgs, from_one};
 use crate::fidelity::{self, Fidelity, loses_most};
 use crate::images::Images;
-use crate::output::{Done, Failure, Output, count, lines, table};
+use crate::output::{Done, Failure, Output, count, lines, lossy_if_some, table};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -74,6 +74,7 @@ struct Report {
     sqnr_db: f64,
     floats: Vec<String>,
     layers: Vec<Layer>,
+    #[serde(serialize_with = "lossy_if_some")]
     output: Option<PathBuf>,
 }
 

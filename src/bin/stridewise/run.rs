@@ -2,8 +2,8 @@
 
 use crate::args::{ModelArgs, TunedRunArgs, from_one};
 use crate::arrays::{self, NamedFile, NamedShape};
-use crate::images::Images;
-use crate::output::{Done, Failure, Output, count, duration};
+use crate::images::{Images, check_batch};
+use crate::output::{Done, Failure, Output, count, duration, lossy};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -40,6 +40,7 @@ struct Report {
     isa: String,
     threads: usize,
     input_shape: Vec<usize>,
+    #[serde(serialize_with = "lossy")]
     output: PathBuf,
     output_shape: Vec<usize>,
     seconds: f64,
@@ -57,6 +58,7 @@ struct NamedReport {
 #[derive(Serialize)]
 struct NamedOutput {
     name: String,
+    #[serde(serialize_with = "lossy")]
     path: PathBuf,
     shape: Vec<usize>,
 }
@@ -77,9 +79,8 @@ impl Run {
         let batch = images.len().min(self.batch.map_or(32, |batch| batch as usize));
         let mut session = model.session(&self.run.options(batch, Some(images.size()))?)?;
         let (input_shape, mut dims) = (session.input_shape(), session.output_shape().dims().to_vec());
-        if let Some(first) = dims.first_mut() {
-            *first = images.len();
-        }
+        check_batch(&dims, batch)?;
+        dims[0] = images.len();
         let mut result = Tensor::<f32>::zeros(Shape::new(&dims)?)?;
         let row = result.as_slice().len() / images.len();
         let mut progress = Progress::new(output, images.len() as u64, "images");
@@ -89,6 +90,7 @@ impl Run {
             let start = Instant::now();
             let values = session.run(&input)?;
             seconds += start.elapsed().as_secs_f64();
+            check_batch(values.dims(), range.len())?;
             result.as_mut_slice()[range.start * row..range.end * row].copy_from_slice(values.as_slice());
             progress.add(range.len() as u64);
         }

@@ -1,7 +1,7 @@
 //! `tune`: which algorithm is the fastest for each convolution, on this very processor.
 
 use crate::args::{ModelArgs, RunArgs, Size, from_one, images_of};
-use crate::output::{Done, Failure, Output, count, lines, table};
+use crate::output::{Done, Failure, Output, count, lines, lossy, table};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
@@ -57,6 +57,7 @@ struct Report {
     threads: usize,
     batch: usize,
     runs: usize,
+    #[serde(serialize_with = "lossy")]
     output: PathBuf,
     problems: Vec<Problem>,
 }
