@@ -17,7 +17,7 @@ impl Caches {
         static CACHES: OnceLock<Caches> = OnceLock::new();
         *CACHES.get_or_init(|| {
             let (l2, l3) = detect();
-            let or = |size: Option<usize>, default: usize| size.filter(|s| (64 << 10..1 << 32).contains(s)).unwrap_or(default);
+            let or = |size: Option<usize>, default: usize| size.filter(|s| (64 << 10..1 << 32).contains(&(*s as u64))).unwrap_or(default);
             Caches { l2: or(l2, 512 << 10), l3: or(l3, 4 << 20) }
         })
     }

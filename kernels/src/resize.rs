@@ -112,7 +112,7 @@ impl Kernel {
         };
         // Elements under a kernel, many of which may be outside the input.
         let span = if support == 0.0 { 1.0 } else { (2.0 * support).ceil() + 1.0 };
-        if input >= 1 << 40 || output as f64 * span > MAX_WEIGHTS as f64 {
+        if input as u64 >= 1 << 40 || output as f64 * span > MAX_WEIGHTS as f64 {
             return Err(refuse("the sizes are too large"));
         }
         Ok(Kernel { stretch, support, taps: span.min(input as f64) as usize })

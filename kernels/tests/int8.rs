@@ -375,6 +375,21 @@ fn sums_that_could_overflow_are_refused() {
     let error =
         PackedWeights::pack_int8(table, &p, Algorithm::Direct, Layout::Nchw64c, &weight[..140_000], Some(&[i32::MIN, 0]), 0, &Inline);
     assert!(error.err().unwrap().to_string().contains("output channel 0"));
+    // Just under the limit, with an offset of the tile's that is over it: the same on every table.
+    let p: ConvProblem = "n1c50000h1w1o1k1".parse().unwrap();
+    for (zero, fits) in [(0, true), (128, false)] {
+        let (weight, input) = (vec![127; 50_000], vec![255; 50_000]);
+        let data = Data { input, weight, bias: vec![0], scales: vec![1e-6], residual: Vec::new(), zero };
+        for table in Int8Table::all() {
+            let packed = PackedWeights::pack_int8(table, &p, Algorithm::Direct, Layout::Nchw64c, &data.weight, None, zero, &Inline);
+            assert_eq!(packed.is_ok(), fits, "zero point {zero} on {table:?}");
+            if fits {
+                let (algorithm, layout, skip, out) = (Algorithm::Direct, Layout::Nchw64c, Skip::None, Out::Sums);
+                let setup = Setup { algorithm, layout, threads: 1, skip, out, clamp: NONE, output_halo: Halo::NONE };
+                check_one(table, &p, &data, &exact_sums(&p, &data.input, zero, &data.weight, &data.bias), setup);
+            }
+        }
+    }
 }
 
 #[test]

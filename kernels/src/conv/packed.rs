@@ -242,18 +242,19 @@ impl PackedWeights {
         packed.zero = zero;
         packed.fill_bytes(weight, executor)?;
         // Where the tile takes signed bytes only, they come less an offset.
-        let offset = if packed.order == Order::Tiles { i64::from(table.offset) } else { 0 } - i64::from(zero);
+        let offset = if packed.order == Order::Tiles { i64::from(table.offset) } else { 0 };
         let row = weight.len() / problem.oc;
         let words: &mut [i32] = bytemuck::cast_slice_mut(&mut packed.bias);
         for (o, (weights, word)) in weight.chunks_exact(row).zip(words).enumerate() {
             let sum: i64 = weights.iter().map(|w| i64::from(*w)).sum();
             let magnitude: i64 = weights.iter().map(|w| i64::from(*w).abs()).sum();
-            let start = bias.map_or(0, |b| i64::from(b[o])) + offset * sum;
-            if magnitude * 255 + start.abs() > i64::from(i32::MAX) {
+            let (bias, zero) = (bias.map_or(0, |b| i64::from(b[o])), i64::from(zero));
+            if magnitude * 255 + (bias - zero * sum).abs() > i64::from(i32::MAX) {
                 let reason = format!("the sum of output channel {o} may be more than 32 bits hold");
                 return Err(Error::Problem { problem: problem.to_string(), reason });
             }
-            *word = start as i32;
+            // The offset may overflow, but the products of what comes less it make up for that, as all of it wraps.
+            *word = (bias + (offset - zero) * sum) as i32;
         }
         Ok(packed)
     }

@@ -29,14 +29,17 @@ pub(crate) fn is_available() -> bool {
     *AVAILABLE.get_or_init(|| has_tiles() && is_permitted())
 }
 
+#[allow(unused_unsafe)]
 fn has_tiles() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    use std::arch::x86_64::__cpuid_count;
+    // SAFETY: every x86-64 processor has the instruction; what it does not know, it answers with other numbers.
+    let cpuid = |leaf, subleaf| unsafe { __cpuid_count(leaf, subleaf) };
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     // AVX-512 is there only where the system uses XSAVE, and with it XGETBV.
-    if !crate::Isa::Avx512.is_available() || __cpuid(0).eax < 0x1d || __cpuid_count(7, 0).edx & BF16_TILE_INT8 != BF16_TILE_INT8 {
+    if !crate::Isa::Avx512.is_available() || cpuid(0, 0).eax < 0x1d || cpuid(7, 0).edx & BF16_TILE_INT8 != BF16_TILE_INT8 {
         return false;
     }
-    let palette = __cpuid_count(0x1d, 1);
+    let palette = cpuid(0x1d, 1);
     let (row_bytes, registers, rows) = (palette.ebx & 0xffff, palette.ebx >> 16, palette.ecx & 0xffff);
     (row_bytes, registers) == (64, 8) && rows as usize == ROWS && saved_by_the_system() & 0b11 << 17 == 0b11 << 17
 }
@@ -52,7 +55,7 @@ fn saved_by_the_system() -> u32 {
 /// Asks Linux for the right to use tiles: `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
 #[cfg(target_os = "linux")]
 fn is_permitted() -> bool {
-    let (arch_prctl, request, tile_data) = (158isize, 0x1023, 18);
+    let (arch_prctl, request, tile_data) = (158isize, 0x1023isize, 18isize);
     let status: isize;
     // SAFETY: a system call that takes numbers, and clobbers what is named.
     unsafe {
