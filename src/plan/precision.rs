@@ -147,7 +147,9 @@ impl Forms {
         for (index, node) in graph.nodes().iter().enumerate() {
             let output = node.output;
             if self.is_alias(output) {
-                self.home[output.0] = node.inputs.first().map_or(Form::Dense, |x| self.home[x.0]);
+                // What has another shape has only its row-major elements in common with what it reads.
+                let shared = node.inputs.first().filter(|_| self.root(output, Form::Blocked) != output);
+                self.home[output.0] = shared.map_or(Form::Dense, |x| self.home[x.0]);
                 self.node[index] = self.home[output.0];
                 continue;
             }

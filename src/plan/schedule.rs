@@ -145,7 +145,9 @@ impl Scheduler<'_> {
         if self.writer[node.output.0].is_some() {
             return Ok(());
         }
-        if matches!(node.op, Op::Tensor(TensorOp::Concat { .. })) && forms.is_assembled(node.output) {
+        // One along another axis than the channels' is computed row-major, whatever its result is a part of.
+        let concatenates = matches!(node.op, Op::Tensor(TensorOp::Concat { .. })) && forms.node[index] == Form::Blocked;
+        if concatenates && forms.is_assembled(node.output) {
             return self.assemble(index);
         }
         let mut inputs = Vec::with_capacity(node.inputs.len());
@@ -279,11 +281,18 @@ impl Scheduler<'_> {
         let held: Vec<(Form, usize)> = Form::ALL.iter().filter_map(held).collect();
         // From f32 where that is there, or else by way of it.
         let found = held.iter().find(|(other, _)| *other == other.in_f32()).or(held.first()).copied();
-        let (other, mut from) = found.ok_or_else(|| {
-            let (node, reason) = (self.graph.values[value.0].name.clone(), "it is read before it is written".into());
-            Error::Graph { node, reason }
-        })?;
-        if other != other.in_f32() && form != form.in_f32() {
+        // Row-major it may be the same as a value of another shape, which nothing may have needed in that form yet.
+        let dense = self.forms.root(root, Form::Dense);
+        let (other, mut from) = match found {
+            Some(found) => found,
+            None if dense != root => (Form::Dense, self.buffer(dense, Form::Dense)?),
+            None => {
+                let (node, reason) = (self.graph.values[value.0].name.clone(), "it is read before it is written".into());
+                return Err(Error::Graph { node, reason });
+            }
+        };
+        let reshaped = other == Form::Dense && dense != root;
+        if form != form.in_f32() && (other != other.in_f32() || reshaped) {
             from = self.buffer(root, Form::Blocked)?;
         }
         let output = self.open(root, form)?;
