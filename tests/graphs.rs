@@ -228,28 +228,6 @@ fn tensors_of_any_rank_run() {
     }
 }
 
-/// The convolution's border is no part of what the softmax is of.
-#[test]
-fn a_softmax_is_read_by_a_convolution_that_pads() {
-    let mut graph = Graph::without_inputs("softmax");
-    let x = graph.add_input("x", [1, 4].map(Dim::Fixed).to_vec()).unwrap();
-    let y = graph.add("softmax", Op::Softmax, &[x]).unwrap();
-    let y = graph.add("image", Op::Tensor(TensorOp::Reshape(vec![1, 4, 1, 1])), &[y]).unwrap();
-    let mut weight = Tensor::zeros(Shape::new(&[4, 4, 3, 3]).unwrap()).unwrap();
-    (0..4).for_each(|c| weight.as_mut_slice()[(c * 4 + c) * 9 + 4] = 1.0);
-    let attributes = ConvAttributes { pads: [1; 4], ..ConvAttributes::default() };
-    let conv = Op::Conv { weight: weight.into(), bias: None, attributes, activation: Activation::None };
-    let y = graph.add("identity", conv, &[y]).unwrap();
-    graph.set_outputs(&[y]);
-    let mut session = Model::from_graph(graph).unwrap().session(&SessionOptions::default()).unwrap();
-    let x = Tensor::from_slice(session.input_shape(), &[0.0, 1.0, 2.0, 3.0]).unwrap();
-    let y = session.run(&x).unwrap();
-    let sum: f64 = (0..4).map(|i| f64::from(i).exp()).sum();
-    for (i, y) in y.as_slice().iter().enumerate() {
-        assert!((f64::from(*y) - (i as f64).exp() / sum).abs() < 1e-6, "{i}: {y}");
-    }
-}
-
 #[test]
 fn an_op_that_does_not_fit_is_named() {
     let graph = single(&[2, 3], false, &|g, x| g.add("the culprit", Op::Tensor(TensorOp::Transpose(vec![0, 0])), &[x]).unwrap());
