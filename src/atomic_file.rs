@@ -50,14 +50,14 @@ struct Temporary(Option<PathBuf>);
 impl Temporary {
     fn beside(target: &Path) -> io::Result<(File, Temporary)> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"))?;
+        if target.file_name().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"));
+        }
         loop {
-            // Only a file that an earlier process of the same id left behind can have this name.
+            // Only a file that an earlier process of the same id left behind can have this name. It is a short one: the target's may be the
+            // longest that the system allows.
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-            let mut temporary = std::ffi::OsString::from(".");
-            temporary.push(name);
-            temporary.push(format!(".{}-{serial}.tmp", std::process::id()));
-            let temporary = target.with_file_name(temporary);
+            let temporary = target.with_file_name(format!(".stridewise-{}-{serial}.tmp", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&temporary) {
                 Ok(file) => return Ok((file, Temporary(Some(temporary)))),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,

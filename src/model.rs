@@ -197,7 +197,7 @@ impl Model {
         }
         let entries = model.packed.entries();
         if entries.is_empty() {
-            let reason = "no session of it has been made, so that none of its weights are packed".into();
+            let reason = "no session has packed weights of it: none was made, or no layer has weights to pack".into();
             return Err(Error::InvalidArgument { argument: format!("model {}", model.graph.name), reason });
         }
         if let Some((packing, _)) = entries.iter().find(|(packing, _)| packing.layout.element() == Element::U8) {

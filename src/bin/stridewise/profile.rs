@@ -82,7 +82,8 @@ const MOST_RUNS: usize = 10_000;
 #[derive(Serialize)]
 struct Report {
     model: String,
-    size: [usize; 2],
+    /// Of images.
+    size: Option<[usize; 2]>,
     batch: usize,
     isa: &'static str,
     numerics: &'static str,
@@ -223,8 +224,8 @@ impl Profile {
         Report {
             model,
             size: match *input_shape.dims() {
-                [_, _, h, w] => [h, w],
-                _ => [0, 0],
+                [_, _, h, w] => Some([h, w]),
+                _ => None,
             },
             batch: images_of(session),
             isa: session.isa().name(),
@@ -379,8 +380,8 @@ impl Report {
     }
 
     fn headline(&self) -> String {
-        let [h, w] = self.size;
-        format!("{}, {h}x{w}, batch {}", self.model, self.batch)
+        let size = self.size.map_or_else(String::new, |[h, w]| format!(", {h}x{w}"));
+        format!("{}{size}, batch {}", self.model, self.batch)
     }
 
     fn setting(&self) -> String {

@@ -7,7 +7,7 @@ use crate::output::{Done, Failure, Output, count, lines, lossy_if_some, table};
 use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use stridewise::formats::safetensors::with_metadata;
 use stridewise::graph::Op;
@@ -80,6 +80,10 @@ struct Report {
 
 impl Quantize {
     pub fn execute(self, output: &Output) -> Done {
+        if self.output.is_some() && (self.model.model.is_none() || self.model.is_onnx()) {
+            let reason = "-o needs --model FILE.safetensors: what is written are its weights, and the scales beside them";
+            return Err(Failure::Usage(reason.into()));
+        }
         let model = self.model.load()?;
         if model.is_quantized() {
             return Err(Failure::Usage(format!("{} is quantised already", self.model.describe(&model))));
@@ -125,8 +129,8 @@ impl Quantize {
                 None => break (quantized, fidelity, measured),
             }
         };
-        if let Some(path) = &self.output {
-            self.write(path, &quantization)?;
+        if let (Some(source), Some(path)) = (&self.model.model, &self.output) {
+            with_metadata(source, path, quantization.to_metadata())?;
         }
         let layers = measured.into_iter().map(|layer| {
             let fidelity::Layer { name, op, sqnr_db, lost_db } = layer;
@@ -162,13 +166,6 @@ impl Quantize {
             layers.first().into_iter().chain(layers.last()).for_each(|name| quantization.keep_float(name));
         }
         Ok(())
-    }
-
-    fn write(&self, path: &Path, quantization: &Quantization) -> Result<(), Failure> {
-        let Some(source) = &self.model.model else {
-            return Err(Failure::Usage("-o needs --model FILE: the file that is written holds its weights".into()));
-        };
-        Ok(with_metadata(source, path, quantization.to_metadata())?)
     }
 }
 

@@ -25,7 +25,7 @@ struct About<'a> {
     numerics: &'static str,
     threads: usize,
     batch: usize,
-    size: [usize; 2],
+    size: Option<[usize; 2]>,
     run_seconds: f64,
     peak_gflops: f64,
 }
