@@ -14,10 +14,16 @@ pub fn run(bytes: &[u8]) {
     let as_is = u.ratio(1, 4).unwrap_or(false);
     let model = if as_is { Model::from_graph_as_is(graph) } else { Model::from_graph(graph) };
     let Ok(model) = model else { return };
+    let best = Isa::best().expect("an instruction set");
+    let options = SessionOptions { numerics, batch, ..Default::default() };
+    same_bits(&model, &options, &[(Isa::Portable, 1), (best, 1), (Isa::Portable, 3)]);
+}
+
+/// Runs a network on instruction sets with numbers of threads, all of which or none of which is refused.
+pub fn same_bits(model: &Model, options: &SessionOptions, ways: &[(Isa, usize)]) {
     let mut first: Option<Vec<u32>> = None;
-    for (isa, threads) in [(Isa::Portable, 1), (Isa::best().expect("an instruction set"), 1), (Isa::Portable, 3)] {
-        let options =
-            SessionOptions { threads: Threads::Count(threads), isa: Some(isa), numerics, max_memory: MOST, batch, ..Default::default() };
+    for &(isa, threads) in ways {
+        let options = SessionOptions { threads: Threads::Count(threads), isa: Some(isa), max_memory: MOST, ..options.clone() };
         let mut session = match model.session(&options) {
             Ok(session) => session,
             Err(_) if first.is_none() => return,
@@ -25,7 +31,7 @@ pub fn run(bytes: &[u8]) {
             Err(error) => panic!("{isa} refuses what another instruction set took: {error}"),
         };
         assert!(session.memory_required() + session.weight_bytes() <= MOST);
-        if session.steps().iter().map(|s| s.macs).fold(0, u64::saturating_add) > 1 << 22 {
+        if session.steps().iter().map(|s| s.macs).fold(0, u64::saturating_add) > MOST_MACS {
             return;
         }
         let x = tensor(session.input_shape().dims(), 5);
@@ -35,6 +41,9 @@ pub fn run(bytes: &[u8]) {
         assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "other bits on {isa} with {threads} threads\n{}", session.explain());
     }
 }
+
+/// Most multiply-accumulates of a run.
+pub const MOST_MACS: u64 = 1 << 22;
 
 /// Most bytes of a session.
 pub const MOST: usize = 4 << 20;

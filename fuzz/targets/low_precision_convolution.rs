@@ -114,11 +114,11 @@ fn bytes(setup: &Setup, u: &mut Unstructured<'_>) {
     let zeroed = |g: Geometry, zero| if store == Store::Bytes { g.with_zero_point(zero).expect("a geometry of bytes") } else { g };
     let output = zeroed(setup.geometry(stored, setup.output_halo), output_zero);
     let (residual, residual_zero) = match skip {
+        _ if store == Store::Sums => (None, 0),
+        Skip::None => (None, 0),
         Skip::Buffer => (Some(zeroed(setup.geometry(stored, setup.residual_halo), zeros[2])), zeros[2]),
-        Skip::InPlace if store != Store::Sums => (Some(output), output_zero),
-        _ => (None, 0),
+        Skip::InPlace => (Some(output), output_zero),
     };
-    let residual = residual.filter(|_| store != Store::Sums);
     let addend: Vec<f32> = whole(5, dense_out.len(), 128.0).iter().map(|v| v + 128.0 - f32::from(residual_zero)).collect();
 
     let mut first: Option<Vec<u32>> = None;

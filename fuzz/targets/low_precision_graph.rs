@@ -1,7 +1,7 @@
 //! A graph of any ops, in bytes by scales that are measured or made up, and in bfloat16: refused by name, or run with the same bits
 //! wherever that is promised.
 
-use super::graph::{MOST, network, tensor};
+use super::graph::{MOST, MOST_MACS, network, same_bits, tensor};
 use arbitrary::{Result, Unstructured};
 use stridewise::quantize::{ActivationScale, Calibrator, Method, Quantization, ValueScale};
 use stridewise::{Isa, Model, Precision, SessionOptions, Threads};
@@ -13,9 +13,10 @@ pub fn run(bytes: &[u8]) {
     let batch = u.int_in_range(1..=3).unwrap_or(1);
     let Ok(model) = Model::from_graph(graph) else { return };
     let best = Isa::best().expect("an instruction set");
+    let options = |precision| SessionOptions { precision, batch, ..Default::default() };
     if u.ratio(1, 3).unwrap_or(false) {
         for isa in [Isa::Portable, best] {
-            same_bits(&model, Precision::Bf16, batch, &[(isa, 1), (isa, 3)]);
+            same_bits(&model, &options(Precision::Bf16), &[(isa, 1), (isa, 3)]);
         }
         return;
     }
@@ -28,7 +29,7 @@ pub fn run(bytes: &[u8]) {
         }
     }
     assert_eq!(read(&quantization.to_metadata()).expect("what was just written"), Some(quantization.clone()));
-    same_bits(&model.with_quantization(quantization), Precision::Int8, batch, &[(Isa::Portable, 1), (best, 1), (Isa::Portable, 3)]);
+    same_bits(&model.with_quantization(quantization), &options(Precision::Int8), &[(Isa::Portable, 1), (best, 1), (Isa::Portable, 3)]);
 }
 
 fn read(metadata: &[(String, String)]) -> stridewise::Result<Option<Quantization>> {
@@ -44,7 +45,7 @@ fn measured(model: &Model, batch: usize, u: &mut Unstructured<'_>) -> Result<Qua
     };
     let options = SessionOptions { threads: Threads::Count(1), max_memory: MOST, batch, ..Default::default() };
     let Ok(mut session) = model.session(&options) else { return Err(arbitrary::Error::IncorrectFormat) };
-    if session.steps().iter().map(|s| s.macs).fold(0, u64::saturating_add) > 1 << 22 {
+    if session.steps().iter().map(|s| s.macs).fold(0, u64::saturating_add) > MOST_MACS {
         return Err(arbitrary::Error::IncorrectFormat);
     }
     let x = tensor(session.input_shape().dims(), 5);
@@ -81,29 +82,4 @@ fn imagined(u: &mut Unstructured<'_>, names: &[String]) -> Result<Quantization> 
         }
     }
     Ok(quantization)
-}
-
-/// Runs a network in several ways, all of which or none of which is refused.
-fn same_bits(model: &Model, precision: Precision, batch: usize, ways: &[(Isa, usize)]) {
-    let mut first: Option<Vec<u32>> = None;
-    for &(isa, threads) in ways {
-        let options =
-            SessionOptions { threads: Threads::Count(threads), isa: Some(isa), precision, max_memory: MOST, batch, ..Default::default() };
-        let mut session = match model.session(&options) {
-            Ok(session) => session,
-            Err(_) if first.is_none() => return,
-            Err(stridewise::Error::TooLarge { .. }) => return,
-            Err(error) => panic!("{isa} refuses what another instruction set took: {error}"),
-        };
-        assert!(session.memory_required() + session.weight_bytes() <= MOST);
-        if session.steps().iter().map(|s| s.macs).fold(0, u64::saturating_add) > 1 << 22 {
-            return;
-        }
-        let x = tensor(session.input_shape().dims(), 5);
-        let y = session.run(&x).expect("a session that was made");
-        // NaNs of several kinds are one.
-        let bits: Vec<u32> = y.as_slice().iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect();
-        let context = || format!("{precision} on {isa} with {threads} threads\n{}", session.explain());
-        assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "other bits in {}", context());
-    }
 }

@@ -253,7 +253,7 @@ impl PackedWeights {
                 let reason = format!("the sum of output channel {o} may be more than 32 bits hold");
                 return Err(Error::Problem { problem: problem.to_string(), reason });
             }
-            // The offset may overflow, but the products of what comes less it make up for that, as all of it wraps.
+            // It wraps, as the products and sums of the kernels do: what the offset adds here, they take off again.
             *word = (bias + (offset - zero) * sum) as i32;
         }
         Ok(packed)
